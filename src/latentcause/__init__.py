@@ -1,0 +1,56 @@
+"""Recover the latent causes behind observed data with score-based models, with error bars and do(...) queries."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentcause import datasets, metrics, plots
+    from latentcause.data import MultiDomainData
+    from latentcause.graph import CausalGraph
+    from latentcause.io import load, save
+    from latentcause.models.f_modeling import FModeling
+    from latentcause.models.g_modeling import GModeling
+    from latentcause.scm import StructuralCausalModel
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "CausalGraph",
+    "FModeling",
+    "GModeling",
+    "MultiDomainData",
+    "StructuralCausalModel",
+    "datasets",
+    "load",
+    "metrics",
+    "plots",
+    "save",
+]
+
+# Names are imported when they are first used (PEP 562): torch, scipy and matplotlib take seconds to load.
+_MODULE_OF = {
+    "CausalGraph": "latentcause.graph",
+    "FModeling": "latentcause.models.f_modeling",
+    "GModeling": "latentcause.models.g_modeling",
+    "MultiDomainData": "latentcause.data",
+    "StructuralCausalModel": "latentcause.scm",
+    "load": "latentcause.io",
+    "save": "latentcause.io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    elif name in __all__:
+        value = import_module(f"latentcause.{name}")
+    else:
+        raise AttributeError(f"module 'latentcause' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
