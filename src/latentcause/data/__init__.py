@@ -1,0 +1,8 @@
+"""What a user brings, checked once, at the door."""
+
+from __future__ import annotations
+
+from latentcause.data.moments import Moments
+from latentcause.data.multi_domain import MultiDomainData
+
+__all__ = ["Moments", "MultiDomainData"]
