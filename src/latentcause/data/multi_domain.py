@@ -290,7 +290,7 @@ class MultiDomainData:
 
     def __repr__(self) -> str:
         head = f"MultiDomainData: {self.n_samples} samples x {self.n_measurements} measurements"
-        head += f"{', streamed' if self.is_streamed else ''}, {len(self.domains)} domains"
+        head += f"{', streamed' if self.is_streamed else ''}, {len(self.domains)} domain{'s' * (len(self.domains) > 1)}"
         counts = np.bincount(self.domain_index, minlength=len(self.domains))
         lines = [
             f"  {domain}: {n} samples, targets {', '.join(nodes) or 'none'}"

@@ -172,8 +172,8 @@ class ParquetRows:
     def _open(self) -> Any:
         import pyarrow.parquet
 
-        # A small read buffer: without one, whole column chunks of a row group are held in memory at once.
-        return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 16)
+        # With the defaults, whole row groups (by habit a million rows) would be held in memory at once.
+        return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
 
 
 class SelectedRows:
