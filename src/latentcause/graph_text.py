@@ -112,7 +112,7 @@ def _unquoted(token: str) -> str:
 # --- DOT -------------------------------------------------------------------------------------------------------------
 
 _DOT_TOKEN = re.compile(
-    r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/|(?m:^)\#[^\n]*)
+    r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/|\#[^\n]*)
       | (?P<name>"(?:[^"\\]|\\.)*"|-?(?:\.\d+|\d+(?:\.\d*)?)|[^\W\d]\w*)
       | (?P<mark>->|--|[{}\[\];,=:])""",
     re.VERBOSE | re.DOTALL,
@@ -231,7 +231,9 @@ class _DotReader:
         token, start = self.tokens[self.at]
         line = self.text.count("\n", 0, start) + 1
         hint = "; '--' joins an undirected edge" if token == "--" else ""
-        return ValueError(f"cannot read the DOT graph, line {line}, at {token or 'its end'!r}: {what}{hint}")
+        return ValueError(
+            f"cannot read the DOT graph, line {line}, at {repr(token) if token else 'its end'}: {what}{hint}"
+        )
 
     def _split(self) -> Iterator[tuple[str, int]]:
         at = 0
