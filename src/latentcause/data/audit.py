@@ -47,7 +47,7 @@ class Audit:
         self._refuse_non_finite()
         self._refuse_identical_domains()
         constant = [name for name, same in zip(self.names, self.low == self.high, strict=True) if same]
-        if constant:
+        if constant and self.count.sum() > 1:
             warnings.warn(
                 f"constant column {listing(constant)}: it carries no information about the latents; "
                 "leave it out unless the model needs it",

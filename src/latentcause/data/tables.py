@@ -52,6 +52,7 @@ def read_csv(path: str | Path, domain: str, measurements: Sequence[str] | None) 
         dtype={domain: str},
         na_values=missing,
         keep_default_na=False,
+        float_precision="round_trip",
         encoding="utf-8-sig",
     )
     return split_frame(frame, domain, names)
