@@ -1,0 +1,31 @@
+"""Sphinx configuration: MyST pages, executed by myst-nb; the interface read from docstrings."""
+
+from __future__ import annotations
+
+import latentcause
+
+project = "latentcause"
+author = "The latentcause developers"
+project_copyright = author
+release = version = latentcause.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "**/jupyter_execute", "**/.ipynb_checkpoints"]
+html_theme = "furo"
+html_title = f"latentcause {release}"
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# Every page runs at every build, in an empty folder; an example that fails, fails the build.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
