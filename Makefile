@@ -12,7 +12,7 @@ demo: $(READY)  ## The main job on simulated data: prints a table and where the 
 	$(BIN)/latentcause demo
 
 test: lint  ## Everything a change has to pass
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -98,7 +98,7 @@ class CausalGraph:
 
     @cached_property
     def adjacency(self) -> np.ndarray:
-        """Read-only int64 matrix (d, d): ``adjacency[i, j]`` is 1 where ``nodes[i] -> nodes[j]``, else 0."""
+        """The read-only int64 matrix of shape (d, d) that is 1 at [i, j] where ``nodes[i] -> nodes[j]``, else 0."""
         matrix = np.zeros((len(self.nodes), len(self.nodes)), dtype=np.int64)
         for cause, effect in self.edges:
             matrix[self.index(cause), self.index(effect)] = 1

@@ -39,7 +39,7 @@ def parse_string(text: str) -> Parsed:
     """
     nodes: dict[str, None] = {}
     edges: list[Edge] = []
-    for statement in _statements(text):
+    for statement in _tokenised(text):
         chain = statement[::2]
         if len(statement) % 2 == 0 or "->" in chain or any(arrow != "->" for arrow in statement[1::2]):
             raise ValueError(
@@ -53,20 +53,25 @@ def parse_string(text: str) -> Parsed:
 
 def format_string(nodes: Sequence[str], edges: Iterable[Edge]) -> str:
     """The one-line form. A node is named on its own only where the edges alone would not put it in its place."""
+    return "; ".join(" -> ".join(map(_bare_or_quoted, statement)) for statement in _statements_of(nodes, edges))
+
+
+def _statements_of(nodes: Sequence[str], edges: Iterable[Edge]) -> Iterator[tuple[str, ...]]:
+    """The edges, and in between the nodes alone that reading must meet there so that all appear in their order."""
     position = {node: i for i, node in enumerate(nodes)}
-    statements: list[str] = []
     shown = 0  # nodes[:shown] have appeared
-    for cause, effect in edges:
-        while [i for i in (position[cause], position[effect]) if i >= shown] not in ([], [shown], [shown, shown + 1]):
-            statements.append(_bare_or_quoted(nodes[shown]))
+    for edge in edges:
+        while (new := [position[node] for node in edge if position[node] >= shown]) != [
+            *range(shown, shown + len(new))
+        ]:
+            yield (nodes[shown],)
             shown += 1
-        shown = max(shown, position[cause] + 1, position[effect] + 1)
-        statements.append(f"{_bare_or_quoted(cause)} -> {_bare_or_quoted(effect)}")
-    statements.extend(_bare_or_quoted(node) for node in nodes[shown:])
-    return "; ".join(statements)
+        yield edge
+        shown += len(new)
+    yield from ((node,) for node in nodes[shown:])
 
 
-def _statements(text: str) -> Iterator[list[str]]:
+def _tokenised(text: str) -> Iterator[list[str]]:
     """Split into statements of tokens: names (quoted ones keep their quotes) and arrows."""
     for line in text.splitlines():
         statement: list[str] = []
@@ -284,9 +289,8 @@ def parse_csv(text: str) -> Parsed:
 
 
 def format_csv(nodes: Sequence[str], edges: Iterable[Edge]) -> str:
-    """The edges as CSV, after a row for each node where the edges alone would lose a node or the order of the nodes."""
-    edges = list(edges)
-    needed = [] if in_order_of_appearance(edges) == list(nodes) else [(node, "") for node in nodes]
+    """The edges as CSV. A node has a row of its own only where the edges alone would not put it in its place."""
+    rows = ((*statement, "")[:2] for statement in _statements_of(nodes, edges))
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([_CSV_HEADER, *needed, *edges])
+    csv.writer(out, lineterminator="\n").writerows([_CSV_HEADER, *rows])
     return out.getvalue()
