@@ -109,13 +109,16 @@ def test_kinds_of_input() -> None:
     assert open_rows(source) is source
 
 
-def test_memory_maps_are_streamed_and_give_writeable_copies(tmp_path: Path) -> None:
-    x = np.arange(6.0).reshape(3, 2)
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_memory_maps_are_streamed_and_give_writeable_copies(tmp_path: Path, dtype: type) -> None:
+    x = np.arange(6, dtype=dtype).reshape(3, 2)
     np.save(tmp_path / "x.npy", x)
     for table in (np.load(tmp_path / "x.npy", mmap_mode="r"), tmp_path / "x.npy", str(tmp_path / "x.npy")):
         source = open_rows(table)
         assert source.is_streamed
+        assert source.take(np.array([2, 0])).dtype == dtype
         _, _, part = next(source.batches(2))
+        assert part.dtype == np.float64
         part[:] = -1
         np.testing.assert_array_equal(next(source.batches(9))[2], x)
 

@@ -288,6 +288,8 @@ def _as_floats(x: np.ndarray, names: Sequence[str]) -> np.ndarray:
         refuse_columns([name for name, text in zip(names, texts, strict=True) if text])
         return x.astype(np.float64)
     _refuse_kind(x.dtype, names)
+    if isinstance(x, np.memmap):  # converted batch by batch: the whole of it may not fit in memory
+        return x
     return x if x.dtype.kind == "f" and x.dtype.itemsize <= 8 else x.astype(np.float64)
 
 
