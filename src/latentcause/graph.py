@@ -15,6 +15,7 @@ import numpy as np
 
 from latentcause import graph_text
 from latentcause.graph_text import Edge
+from latentcause.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -350,10 +351,5 @@ def _suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _write(path: str | os.PathLike[str], text: str) -> None:
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with write_atomically(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
