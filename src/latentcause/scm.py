@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentcause.graph import CausalGraph
+from latentcause.splines import UniformBSpline
 
 
 class Mechanism(ABC):
@@ -65,6 +66,34 @@ class LinearMechanism(Mechanism):
         if not self.weights:
             return parents.new_full(parents.shape[:-1], self.intercept)
         return self.intercept + parents @ parents.new_tensor(self.weights)
+
+
+@dataclass(frozen=True)
+class SplineMechanism(Mechanism):
+    """z_j = intercept + sum_k spline_k(z_k) + noise: an additive model with one cubic spline per parent.
+
+    Parameters
+    ----------
+    splines : tuple of UniformBSpline
+        One per parent, in the graph's order.
+    coefficients : tuple of tuple of float
+        Those of each spline.
+    intercept, variance : float
+    """
+
+    splines: tuple[UniformBSpline, ...]
+    coefficients: tuple[tuple[float, ...], ...]
+    intercept: float = 0.0
+    variance: float = 1.0
+
+    def mean(self, parents: Tensor) -> Tensor:
+        """Intercept + sum_k B_k(z_k)' coefficients_k."""
+        total = parents.new_full(parents.shape[:-1], self.intercept)
+        for k, (spline, coefficients) in enumerate(zip(self.splines, self.coefficients, strict=True)):
+            first, values, _ = spline.local(parents[..., k])
+            near = parents.new_tensor(coefficients)[first[..., None] + torch.arange(4, device=parents.device)]
+            total = total + (values * near).sum(-1)
+        return total
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ class DomainMoments:
 
 @dataclass(frozen=True)
 class Context:
-    """Domains in which node j and its parents have one joint distribution, so one regression serves them all.
+    """Domains in which one linear regression of node j on its parents is to hold.
 
-    That joint distribution depends only on which of j and its ancestors are targeted. A separate linear regression for each
-    such pattern is the best linear description of a nonlinear mechanism under each of its input distributions.
+    A mechanism is shared by all domains that leave it alone; but where it is nonlinear, its best linear description depends on
+    how the parents are distributed, that is on which ancestors are targeted.
     """
 
     node: int
@@ -70,16 +70,50 @@ class GaussianFit:
     converged: bool
 
 
+class ContextMoments:
+    """Counts, means and covariances of every context's samples, and the noise-free likelihood that they determine."""
+
+    def __init__(self, contexts: list[Context], moments: DomainMoments) -> None:
+        self.contexts = contexts
+        share = torch.zeros(len(contexts), len(moments.counts), dtype=torch.float64)
+        for c, context in enumerate(contexts):
+            share[c, list(context.domains)] = moments.counts[list(context.domains)]
+        self.counts = share.sum(1)
+        self.total = moments.counts.sum()
+        share = share / self.counts[:, None]
+        self.means = share @ moments.means
+        second = moments.covariances + moments.means[:, :, None] * moments.means[:, None, :]
+        self.covariances = (
+            torch.einsum("ce,eij->cij", share, second) - self.means[:, :, None] * self.means[:, None, :]
+        )
+
+    def profile(self, unmixing: Tensor) -> Tensor:
+        """Negative log-likelihood per sample with all regressions profiled out; batched over matrices (..., d, d)."""
+        Q = unmixing[..., None, :, :]
+        covariances = Q @ self.covariances @ Q.transpose(-1, -2)
+        result = -torch.linalg.slogdet(unmixing)[1]
+        for c, context in enumerate(self.contexts):
+            j, parents = context.node, list(context.parents)
+            variance = covariances[..., c, j, j]
+            if parents:
+                cross = covariances[..., c, j, parents]
+                block = covariances[..., c, parents, :][..., parents]
+                variance = variance - (cross * torch.linalg.solve(block, cross)).sum(-1)
+            result = result + 0.5 * self.counts[c] / self.total * variance.log()
+        return result
+
+
 class InterventionalGaussian:
     """Maximum likelihood of c ~ N(G mu_e, G Sigma_e G' + sigma^2 I) with Sigma_e Markov to the graph in every domain e.
 
     In each `Context` z_j = mean_j + B_j (z_pa - E z_pa) + N(0, omega_j); a hard intervention has no B_j. First the noise is
-    ignored, which leaves a profile likelihood in the rotation alone,
+    ignored and one context taken for all domains that leave a node alone. That leaves a profile likelihood in the rotation,
 
         sum over contexts of n log(residual variance of y_j regressed on y_pa(j)),   y = G^-1 c,
 
-    maximised from many random rotations at once and improved by swapping columns; then the full likelihood is climbed from its
-    best point. Both need only the moments of each domain, so their cost does not grow with the number of samples.
+    maximised from many random rotations at once and improved by swapping columns: this finds which column is which node. Then
+    the full likelihood is climbed from there with a context for every pattern of targeted ancestors, which follows nonlinear
+    mechanisms. Both need only the moments of each domain, so their cost does not grow with the number of samples.
 
     It departs from the initialisation of Wu, von Kuegelgen and Blei (PCA), which ends in a poor optimum.
 
@@ -111,6 +145,8 @@ class InterventionalGaussian:
         self.noise_variance = noise_variance
         self.orthonormal = orthonormal
         self.contexts = find_contexts(graph, indicator, interventions)
+        self._shared = ContextMoments(find_contexts(graph, indicator, interventions, shared=True), moments)
+        self._local = ContextMoments(self.contexts, moments)
         d = len(graph)
         self._d = d
         self._free = torch.tril_indices(d, d, -1) if orthonormal else (~torch.eye(d, dtype=torch.bool)).nonzero().T
@@ -122,24 +158,14 @@ class InterventionalGaussian:
         self._context_of = torch.zeros(n_domains, self._d, dtype=torch.long)
         weight_entries = []
         n_weights = 0
-        share = torch.zeros(len(self.contexts), n_domains, dtype=torch.float64)
         for c, context in enumerate(self.contexts):
             members = list(context.domains)
             self._context_of[members, context.node] = c
-            share[c, members] = self.moments.counts[members]
             for parent in context.parents:
                 weight_entries += [(e, context.node, parent, n_weights) for e in members]
                 n_weights += 1
         self._weights = torch.tensor(weight_entries, dtype=torch.long).reshape(-1, 4).T
         self._n_weights = n_weights
-        self._context_counts = share.sum(1)
-        share = share / share.sum(1, keepdim=True)
-        self._context_means = share @ self.moments.means
-        second = self.moments.covariances + self.moments.means[:, :, None] * self.moments.means[:, None, :]
-        self._context_covariances = (
-            torch.einsum("ce,eij->cij", share, second)
-            - self._context_means[:, :, None] * self._context_means[:, None, :]
-        )
 
     def fit(self, *, restarts: int = 16, seed: int = 0, max_iterations: int = 500) -> GaussianFit:
         """Climb both likelihoods and return the loadings with their standard errors."""
@@ -163,13 +189,13 @@ class InterventionalGaussian:
         generator = torch.Generator().manual_seed(seed)
         starts = torch.linalg.qr(torch.randn(restarts, self._d, self._d, generator=generator, dtype=torch.float64))[0]
         if not self.orthonormal:
-            starts = starts @ _inverse_root(self._context_covariances.mean(0))
+            starts = starts @ _inverse_root(self.moments.covariances.mean(0))
         found, values = self._climb_profile(starts)
         best = int(values.argmin())
         unmixing, value = found[best], values[best]
         while True:
             swapped = self._swaps(unmixing)
-            promising = self._profile(swapped).argsort()[:restarts]
+            promising = self._shared.profile(swapped).argsort()[:restarts]
             found, values = self._climb_profile(swapped[promising])
             best = int(values.argmin())
             if values[best] >= value - 1e-6:
@@ -187,11 +213,11 @@ class InterventionalGaussian:
     def _climb_profile(self, starts: Tensor) -> tuple[Tensor, Tensor]:
         shape = (len(starts), self._free.shape[1])
         solution = _lbfgs(
-            lambda t: self._profile(self._unmix(t.reshape(shape), starts)).sum(), np.zeros(shape[0] * shape[1]), 200
+            lambda t: self._shared.profile(self._unmix(t.reshape(shape), starts)).sum(), np.zeros(shape[0] * shape[1]), 200
         )
         with torch.no_grad():
             found = self._unmix(torch.from_numpy(solution.x).reshape(shape), starts)
-            return found, self._profile(found)
+            return found, self._shared.profile(found)
 
     def _unmix(self, step: Tensor, start: Tensor) -> Tensor:
         """G^-1 near ``start``: rotated by a skew-symmetric generator, or multiplied by I plus an off-diagonal matrix."""
@@ -201,27 +227,12 @@ class InterventionalGaussian:
             return torch.matrix_exp(generator - generator.transpose(-1, -2)) @ start
         return (torch.eye(self._d, dtype=step.dtype) + generator) @ start
 
-    def _profile(self, unmixing: Tensor) -> Tensor:
-        """Noise-free negative log-likelihood per sample with the regressions profiled out; batched over matrices."""
-        Q = unmixing[..., None, :, :]
-        covariances = Q @ self._context_covariances @ Q.transpose(-1, -2)
-        total = -self._context_counts.sum() / self._d * torch.linalg.slogdet(unmixing)[1]
-        for c, context in enumerate(self.contexts):
-            j, parents = context.node, list(context.parents)
-            variance = covariances[..., c, j, j]
-            if parents:
-                cross = covariances[..., c, j, parents]
-                block = covariances[..., c, parents, :][..., parents]
-                variance = variance - (cross * torch.linalg.solve(block, cross)).sum(-1)
-            total = total + 0.5 * self._context_counts[c] * variance.log()
-        return total / self.moments.counts.sum()
-
     # --- the full likelihood -----------------------------------------------------------------------------------------
 
     def _regression_start(self, unmixing: Tensor) -> np.ndarray:
         """Parameters [rotation, means, log variances, weights] from the regressions of the noise-free solution."""
-        means = self._context_means @ unmixing.T
-        covariances = unmixing @ self._context_covariances @ unmixing.T
+        means = self._local.means @ unmixing.T
+        covariances = unmixing @ self._local.covariances @ unmixing.T
         noise = self.noise_variance * (unmixing @ unmixing.T).diagonal()
         log_variances, weights = [], []
         for c, context in enumerate(self.contexts):
@@ -278,19 +289,22 @@ class InterventionalGaussian:
         return squares.sqrt().numpy()
 
 
-def find_contexts(graph: CausalGraph, indicator: np.ndarray, interventions: Interventions) -> list[Context]:
-    """Group the domains of every node by the distribution that it and its parents share (see `Context`)."""
+def find_contexts(
+    graph: CausalGraph, indicator: np.ndarray, interventions: Interventions, *, shared: bool = False
+) -> list[Context]:
+    """The contexts of every node: by whether it is targeted, and unless ``shared`` by which of its ancestors are, too."""
     contexts = []
     for j, node in enumerate(graph.nodes):
-        above = [graph.index(a) for a in graph.ancestors(node)]
+        parents = tuple(graph.index(p) for p in graph.parents(node))
+        above = [] if shared else [graph.index(a) for a in graph.ancestors(node)]
         groups: dict[tuple[bool, ...], list[int]] = {}
         for e, targeted in enumerate(indicator):
-            ignores_parents = bool(targeted[j]) and interventions == "hard"
-            pattern = (True,) if ignores_parents else (bool(targeted[j]), *map(bool, targeted[above]))
-            groups.setdefault(("ignores", *pattern) if ignores_parents else pattern, []).append(e)  # type: ignore[arg-type]
+            cut_off = bool(targeted[j]) and interventions == "hard"
+            pattern = (True,) if cut_off else (bool(targeted[j]), *map(bool, targeted[above]))
+            groups.setdefault(pattern, []).append(e)
         for pattern, domains in groups.items():
-            parents = () if pattern[0] == "ignores" else tuple(graph.index(p) for p in graph.parents(node))
-            contexts.append(Context(j, parents, tuple(domains)))
+            cut_off = pattern[0] and interventions == "hard"
+            contexts.append(Context(j, () if cut_off else parents, tuple(domains)))
     return contexts
 
 

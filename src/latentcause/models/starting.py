@@ -1,0 +1,103 @@
+"""Where f- and g-modeling start: the subspace, the loadings and the noise, given or found; and which nodes are identified."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from latentcause.data import MultiDomainData
+from latentcause.graph import CausalGraph
+from latentcause.models.interventional_gaussian import DomainMoments, InterventionalGaussian, Interventions
+from latentcause.models.measurement import Columns, Measurement, known_mixing
+from latentcause.models.subspace import Subspace
+
+Initialisation = Literal["gaussian", "pca"] | np.ndarray
+
+UNIDENTIFIED = 0.3
+"""Standard error of a loading column's direction, in radians, from which on its node counts as not identified."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The measurement model to begin with, and the direction errors (d,) of its columns where they were estimated."""
+
+    subspace: Subspace
+    measurement: Measurement
+    column_errors: np.ndarray | None
+
+    def unidentified(self, graph: CausalGraph) -> tuple[str, ...]:
+        """Nodes whose loadings the data do not determine (`UNIDENTIFIED`)."""
+        if self.column_errors is None:
+            return ()
+        return tuple(n for n, error in zip(graph.nodes, self.column_errors, strict=True) if not error < UNIDENTIFIED)
+
+
+def starting_point(
+    data: MultiDomainData,
+    graph: CausalGraph,
+    indicator: np.ndarray,
+    *,
+    loadings: np.ndarray | None,
+    noise_variance: float | None,
+    initialisation: Initialisation,
+    columns: Columns,
+    interventions: Interventions,
+    seed: int,
+) -> Start:
+    """Project the data and choose the first loadings; warn about nodes that the data do not identify.
+
+    Raises
+    ------
+    ValueError
+        For loadings of a wrong shape or with dependent columns, a noise variance that is not positive, or one that is
+        missing although d_x = d_z.
+    """
+    if noise_variance is not None and not 0 < noise_variance < np.inf:
+        raise ValueError(f"noise_variance={noise_variance} must be a positive number")
+    if loadings is not None:
+        basis, mixing = known_mixing(_checked(loadings, "loadings", data, graph))
+        subspace = Subspace.spanned_by(basis, data)
+        variance = subspace.residual_variance() if noise_variance is None else noise_variance
+        return Start(subspace, Measurement(mixing, variance, columns), None)
+    subspace = Subspace.principal(data, len(graph))
+    variance = subspace.residual_variance() if noise_variance is None else noise_variance
+    if not isinstance(initialisation, str):
+        basis = subspace.basis.T @ _checked(initialisation, "initialisation", data, graph)
+        mixing = torch.from_numpy(basis)
+        if columns == "orthonormal":
+            left, _, right = torch.linalg.svd(mixing)
+            mixing = left @ right
+        return Start(subspace, Measurement(mixing, variance, columns), None)
+    if initialisation == "pca":
+        return Start(subspace, Measurement(torch.eye(len(graph), dtype=torch.float64), variance, columns), None)
+    if initialisation != "gaussian":
+        raise ValueError(f"unknown initialisation {initialisation!r}: choose 'gaussian', 'pca' or an array of loadings")
+    moments = DomainMoments.of(subspace.coordinates, data.domain_index, len(data.domains))
+    fit = InterventionalGaussian(
+        graph, indicator, moments, variance, interventions=interventions, orthonormal=columns != "psd"
+    ).fit(seed=seed)
+    start = Start(subspace, Measurement(torch.from_numpy(fit.mixing), variance, columns), fit.column_errors)
+    lost = start.unidentified(graph)
+    if lost:
+        warnings.warn(
+            f"these domains do not identify {', '.join(lost)}: many directions of the loadings fit nearly as well (standard "
+            f"error above {UNIDENTIFIED} rad). Add domains that target {'it' if len(lost) == 1 else 'them'}, or give loadings "
+            "if the measurement panel is known",
+            UserWarning,
+            stacklevel=3,
+        )
+    return start
+
+
+def _checked(matrix: np.ndarray, name: str, data: MultiDomainData, graph: CausalGraph) -> np.ndarray:
+    matrix = np.asarray(matrix, dtype=float)
+    wanted = (data.n_measurements, len(graph))
+    if matrix.shape != wanted:
+        raise ValueError(f"{name} has shape {matrix.shape}: {wanted} = (measurements, nodes) is needed")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} holds NaN or infinity: give finite numbers")
+    return matrix
