@@ -266,11 +266,14 @@ class CausalGraph:
         nodes, edges = parsed
         return cls(tuple(nodes), tuple(edges))
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the graph from left to right, each node one column after the last of its parents; return the axes."""
+    def plot(self, ax: Axes | None = None, highlight: Iterable[str] = ()) -> Axes:
+        """Draw the graph from left to right, each node one column after the last of its parents; return the axes.
+
+        The nodes in ``highlight`` are filled in another colour.
+        """
         from latentcause.graph_plot import draw
 
-        return draw(self, ax)
+        return draw(self, ax, self._several(highlight))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

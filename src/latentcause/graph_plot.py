@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ FONT_SIZE = 9.0
 LETTER_WIDTH = 0.6 * FONT_SIZE
 INK = "#2b2b2b"
 FILL = "#dfe9f5"
+HIGHLIGHT = "#f6c89f"
 SWEEPS = 8
 
 Point = tuple[float, float]
 
 
-def draw(graph: CausalGraph, ax: Axes | None = None) -> Axes:
+def draw(graph: CausalGraph, ax: Axes | None = None, highlight: Collection[str] = ()) -> Axes:
     """Draw ``graph`` on ``ax``, or on a new figure where it is None, and return the axes."""
     places, routes = layout(graph)
     xs, ys = zip(*places.values(), *(point for route in routes.values() for point in route), strict=True)
@@ -39,7 +41,8 @@ def draw(graph: CausalGraph, ax: Axes | None = None) -> Axes:
         arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": radius if first else 0.0, "shrinkB": radius}
         ax.annotate("", xy=route[-1], xytext=route[-2], arrowprops=arrow)
     for node, (x, y) in places.items():
-        ax.scatter(x, y, s=(2 * radius) ** 2, facecolor=FILL, edgecolor=INK, zorder=2)
+        fill = HIGHLIGHT if node in highlight else FILL
+        ax.scatter(x, y, s=(2 * radius) ** 2, facecolor=fill, edgecolor=INK, zorder=2)
         ax.text(x, y, node, ha="center", va="center", fontsize=FONT_SIZE, color=INK, parse_math=False)
     ax.set_xlim(min(xs) - 0.5, max(xs) + 0.5)
     ax.set_ylim(min(ys) - 0.7, max(ys) + 0.7)

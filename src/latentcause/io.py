@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from latentcause.graph import CausalGraph
 from latentcause.writing import output_folder, write_atomically
 
-__all__ = ["REGISTRY", "load", "output_folder", "save", "write_atomically"]
+__all__ = ["REGISTRY", "load", "output_folder", "read_notes", "save", "write_atomically"]
 
 FORMAT = "latentcause"
 FORMAT_VERSION = 1
@@ -34,12 +34,19 @@ REGISTRY: dict[str, str] = {
 """``{class name: module}`` of the models that a file may hold; nothing else is ever imported or run by ``load``."""
 
 
-def save(model: Any, path: str | Path, registry: Mapping[str, str] = REGISTRY) -> None:
+def save(
+    model: Any,
+    path: str | Path,
+    registry: Mapping[str, str] = REGISTRY,
+    *,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
     """Write a fitted model to one .safetensors file, which ``load`` reads.
 
     Tensors hold the arrays of ``fitted_state()`` by name, and arrays among the constructor's parameters as
     ``param:NAME``. The header's metadata hold the format and its version, the class name, and the parameters and the
-    other fitted values as JSON. The file appears under its name once it is complete.
+    other fitted values as JSON, and ``notes``: anything that JSON can hold and ``read_notes`` is to give back. The file
+    appears under its name once it is complete.
 
     Raises
     ------
@@ -66,6 +73,7 @@ def save(model: Any, path: str | Path, registry: Mapping[str, str] = REGISTRY) -
         "class": name,
         "params": json.dumps(params),
         "values": json.dumps(fitted),
+        "notes": json.dumps(dict(notes or {})),
     }
     for key, array in tensors.items():
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
@@ -89,8 +97,6 @@ def load(path: str | Path, registry: Mapping[str, str] = REGISTRY) -> Any:
     """
     path = Path(path)
     metadata, tensors = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path.name} is a safetensors file, but not one that latentcause.save wrote")
     lacking = [key for key in ("version", "class", "params", "values") if key not in metadata]
     if lacking:
         raise ValueError(f"{path.name} is damaged: it lacks {lacking[0]!r} in its header")
@@ -111,6 +117,17 @@ def load(path: str | Path, registry: Mapping[str, str] = REGISTRY) -> Any:
     return model
 
 
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """The notes that ``save`` put beside the model, empty where there are none.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As ``load`` does.
+    """
+    return dict(json.loads(_read(Path(path))[0].get("notes", "{}")))
+
+
 def _model_class(name: str, registry: Mapping[str, str]) -> Callable[..., Any]:
     return getattr(import_module(registry[name]), name)
 
@@ -122,9 +139,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         raise ValueError(f"{path.name} is not a latentcause file (or was cut short): it is no safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata, tensors = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path.name} is cut short or damaged: copy or save it again ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path.name} is a safetensors file, but not one that latentcause.save wrote")
+    return metadata, tensors
 
 
 def _encode(value: Any, where: str, tensors: dict[str, np.ndarray]) -> Any:

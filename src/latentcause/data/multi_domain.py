@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,7 @@ from latentcause.data import tables
 from latentcause.data.audit import Audit
 from latentcause.data.labels import encode_labels, listing
 from latentcause.data.moments import Moments, MomentSums
-from latentcause.data.sources import ParquetRows, RowSource, SelectedRows, open_rows
+from latentcause.data.sources import MappedRows, RowSource, SelectedRows, open_rows
 from latentcause.data.targets import Targets, match_targets
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ class MultiDomainData:
         measurements: Sequence[str] | None = None,
     ) -> Self:
         """From a Parquet file, streamed: x stays on disk and is decoded batch by batch."""
-        rows = ParquetRows(path, domain, measurements)
-        return cls(rows, rows.column(domain), targets)
+        return cls(*tables.read_parquet(path, domain, measurements), targets=targets)
 
     @classmethod
     def from_npy(
@@ -133,8 +132,7 @@ class MultiDomainData:
         measurements: Sequence[str] | None = None,
     ) -> Self:
         """From a .npy file, memory-mapped; ``domain`` is one label per row, or the path of a .npy file of them."""
-        labels = np.load(domain, allow_pickle=False) if isinstance(domain, (str, Path)) else domain
-        return cls(Path(path), labels, targets, measurements)
+        return cls(*tables.read_npy(path, domain, measurements), targets=targets)
 
     @classmethod
     def from_anndata(
@@ -161,16 +159,7 @@ class MultiDomainData:
         measurements: Sequence[str] | None = None,
     ) -> Self:
         """From a file, by its suffix: .csv, .csv.gz, .tsv, .parquet, .h5ad, or .npy (``domain``: a .npy of labels)."""
-        name = Path(path).name.lower()
-        if name.endswith((".csv", ".csv.gz", ".tsv")):
-            return cls.from_csv(path, domain, targets, measurements)
-        if name.endswith(".parquet"):
-            return cls.from_parquet(path, domain, targets, measurements)
-        if name.endswith(".h5ad"):
-            return cls.from_anndata(path, domain, targets, measurements=measurements)
-        if name.endswith(".npy"):
-            return cls.from_npy(path, domain, targets, measurements)
-        raise ValueError(f"{Path(path).name}: the name must end in .csv, .csv.gz, .tsv, .parquet, .h5ad or .npy")
+        return cls(*tables.read_file(path, domain, measurements), targets=targets)
 
     @property
     def n_samples(self) -> int:
@@ -280,6 +269,15 @@ class MultiDomainData:
             source = open_rows(self._source.take(chosen), self.measurements)
         kept = [self.domains[i] for i in present]
         return self._derive(source, index.astype(np.int64), {domain: self.targets[domain] for domain in kept})
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same rows with ``function`` applied to x, batch by batch whenever x is read: (m, d_x) -> (m, d_x).
+
+        It must treat every row by itself. The values that it gives are checked when ``moments`` are first asked for.
+        """
+        part = self._derive(MappedRows(self._source, function), self.domain_index, self.targets)
+        part._audited = False
+        return part
 
     def pooled(self) -> Self:
         """The same rows as one domain, ``"pooled"``, without targets."""

@@ -6,7 +6,7 @@ Each is a ``RowSource``: shape, names, and rows in batches or by number.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -205,6 +205,26 @@ class SelectedRows:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The rows of those numbers, in that order."""
         return self._source.take(self._rows[rows])
+
+
+class MappedRows:
+    """Another source's rows with a function applied to every batch as it is read."""
+
+    def __init__(self, source: RowSource, function: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.shape = source.shape
+        self.names = source.names
+        self.is_streamed = source.is_streamed
+        self._source = source
+        self._function = function
+
+    def batches(self, rows: int) -> Iterator[Batch]:
+        """Yield (start, stop, x), x computed anew in each pass."""
+        for start, stop, x in self._source.batches(rows):
+            yield start, stop, np.ascontiguousarray(self._function(x), dtype=np.float64)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of those numbers, in that order."""
+        return self._function(np.asarray(self._source.take(rows), dtype=np.float64))
 
 
 def choose_measurements(

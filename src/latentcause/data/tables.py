@@ -1,4 +1,4 @@
-"""Tables of measurements with a column of domains: DataFrames, CSV files and AnnData."""
+"""Tables of measurements with their domain labels: DataFrames, CSV, Parquet and .npy files, AnnData."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 
 from latentcause.data.labels import check_names, listing
-from latentcause.data.sources import ArrayRows, MatrixRows, RowSource, choose_measurements, refuse_columns
+from latentcause.data.sources import (
+    ArrayRows,
+    MatrixRows,
+    NpyRows,
+    ParquetRows,
+    RowSource,
+    choose_measurements,
+    refuse_columns,
+)
 
 RowsAndLabels = tuple[RowSource, np.ndarray]
 
@@ -29,6 +37,32 @@ def split_frame(frame: pd.DataFrame, domain: Hashable, measurements: Sequence[Ha
     dtype = np.float32 if all(kind == np.float32 for kind in kinds.values()) else np.float64
     x = frame[list(names)].to_numpy(dtype=dtype, na_value=np.nan)
     return ArrayRows(x, [str(name) for name in names]), frame[domain].to_numpy()
+
+
+def read_file(path: str | Path, domain: str, measurements: Sequence[str] | None = None) -> RowsAndLabels:
+    """Read a file by its suffix: .csv, .csv.gz, .tsv, .parquet, .h5ad, or .npy (``domain``: a .npy of labels)."""
+    name = Path(path).name.lower()
+    if name.endswith((".csv", ".csv.gz", ".tsv")):
+        return read_csv(path, domain, measurements)
+    if name.endswith(".parquet"):
+        return read_parquet(path, domain, measurements)
+    if name.endswith(".h5ad"):
+        return read_anndata(path, domain, None, measurements)
+    if name.endswith(".npy"):
+        return read_npy(path, domain, measurements)
+    raise ValueError(f"{Path(path).name}: the name must end in .csv, .csv.gz, .tsv, .parquet, .h5ad or .npy")
+
+
+def read_parquet(path: str | Path, domain: str, measurements: Sequence[str] | None) -> RowsAndLabels:
+    """Open a Parquet file, whose measurements stay on disk."""
+    rows = ParquetRows(path, domain, measurements)
+    return rows, rows.column(domain)
+
+
+def read_npy(path: str | Path, domain: Any, measurements: Sequence[str] | None) -> RowsAndLabels:
+    """Open a .npy file, which stays on disk; ``domain`` holds the labels or is the path of a .npy file of them."""
+    labels = np.load(domain, allow_pickle=False) if isinstance(domain, (str, Path)) else domain
+    return NpyRows(path, measurements), labels
 
 
 def read_csv(path: str | Path, domain: str, measurements: Sequence[str] | None) -> RowsAndLabels:
