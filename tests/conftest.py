@@ -61,7 +61,8 @@ def _global_state() -> dict[str, Any]:
         "the environment variables": {
             name: value
             for name, value in os.environ.items()
-            if name != "PYTEST_CURRENT_TEST" and not name.startswith("KMP_")  # scikit-learn sets those when imported
+            if name != "PYTEST_CURRENT_TEST"
+            and not name.startswith(("KMP_", "TORCHINDUCTOR_"))  # set by libraries at first use
         },
         "the working directory": Path.cwd(),
     }

@@ -139,7 +139,7 @@ def test_trains_on_a_gpu():
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_progress_shows_only_to_a_person(monkeypatch, capsys, watched):
-    monkeypatch.setattr("latentcause.training.DELAY_S", 0.0)
+    monkeypatch.setattr("latentcause.progress.DELAY_S", 0.0)
     monkeypatch.setattr("rich.console.Console.is_terminal", watched)
     fit_line(max_epochs=3, label="fitting a line")
     assert ("fitting a line" in capsys.readouterr().err) == watched

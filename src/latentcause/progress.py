@@ -26,4 +26,5 @@ def progress(label: str, total: int, quantity: str = "held-out loss") -> Iterato
     try:
         yield report
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()

@@ -41,7 +41,9 @@ class UniformBSpline:
         if self.count < SUPPORT:
             raise ValueError(f"a cubic spline basis needs at least {SUPPORT} functions, not {self.count}")
         if not self.low < self.high:
-            raise ValueError(f"the interval [{self.low}, {self.high}] of a spline basis is empty: is the column constant?")
+            raise ValueError(
+                f"the interval [{self.low}, {self.high}] of a spline basis is empty: is the column constant?"
+            )
 
     @property
     def step(self) -> float:

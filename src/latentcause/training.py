@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from latentcause.progress import progress
+
 Rows = tuple[Tensor, ...]  # tensors that share their first axis
 Loss = Callable[[Rows, torch.Generator], Tensor]
 
 HELD_OUT = 0.1  # share of the rows that the stopping rule watches
 CLIP_NORM = 10.0  # longest gradient that a step follows
 DROPS = 2  # how often the learning rate falls, each time to a fifth, before the training stops
-DELAY_S = 2.0  # training that takes less than this shows no progress bar
 EVALUATION_ROWS = 8192
 
 
@@ -65,7 +65,7 @@ def train(
     history: list[dict[str, float]] = []
     mark = best_loss = _evaluate(loss, tested, where, seed)
     best, best_epoch, stale, drops = deepcopy(module.state_dict()), 0, 0, 0
-    with _progress(label, max_epochs) as report:
+    with progress(label, max_epochs) as report:
         for epoch in range(1, max_epochs + 1):
             shuffled = torch.randperm(n_rows, generator=order).to(where)
             total = torch.zeros((), device=where)
@@ -129,23 +129,3 @@ def _evaluate(loss: Loss, tensors: Rows, device: torch.device, seed: int) -> flo
     generator = torch.Generator(device=device).manual_seed(seed + 1)
     batches = zip(*(t.split(EVALUATION_ROWS) for t in tensors), strict=True)
     return sum(float(loss(batch, generator).double().sum()) for batch in batches) / len(tensors[0])
-
-
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[Callable[[int, float], None]]:
-    """Give a ``report(epoch, loss)`` that draws a bar once the training has lasted and a person is watching."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar, opens = Progress(console=Console(stderr=True), transient=True), time.monotonic() + DELAY_S
-    task = bar.add_task(label, total=total)
-
-    def report(epoch: int, loss: float) -> None:
-        bar.update(task, completed=epoch, description=f"{label} (held-out loss {loss:.4g})")
-        if bar.console.is_terminal and time.monotonic() > opens:
-            bar.start()
-
-    try:
-        yield report
-    finally:
-        bar.stop()

@@ -83,7 +83,9 @@ class InterventionalSystem:
         if targets is None:
             targets = {f"do({node})": [node] for node in self.graph.nodes}
         generator = torch.Generator().manual_seed(seed)
-        latents = np.concatenate([self.scm(nodes).sample(n_per_domain, generator=generator) for nodes in targets.values()])
+        latents = np.concatenate(
+            [self.scm(nodes).sample(n_per_domain, generator=generator) for nodes in targets.values()]
+        )
         noise = torch.randn(len(latents), len(self.loadings), generator=generator, dtype=torch.float64).numpy()
         x = latents @ self.loadings.T + np.sqrt(self.noise_variance) * noise
         domain = np.repeat(np.array(list(targets), dtype=object), n_per_domain)
@@ -182,7 +184,7 @@ def _mechanism(family: Family, weights: tuple[float, ...], shift: float, varianc
 def _check_family(graph: CausalGraph, family: Family) -> None:
     if family not in _NONLINEARITIES:
         raise ValueError(f"unknown family {family!r}: choose one of {list(_NONLINEARITIES)}")
-    depth = {node: 0 for node in graph.nodes}
+    depth = dict.fromkeys(graph.nodes, 0)
     for node in graph.topological_order:
         depth[node] = max((depth[p] + 1 for p in graph.parents(node)), default=0)
     deepest = max(depth.values())

@@ -109,7 +109,7 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
     likelihoods, log_scale = _likelihoods(y, noise_variance, grid)
 
     upward = list(likelihoods)  # L_j times the messages of all children
-    messages: list[Tensor | None] = [None] * len(order)  # from j to its parent
+    messages: dict[int, Tensor] = {}  # from j to its parent
     for j in reversed(order):
         above = parent[j]
         if above is not None:
@@ -119,7 +119,6 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
             messages[j] = message / peak
             upward[above] = upward[above] * messages[j]
 
-    downward: list[Tensor | None] = [None] * len(order)  # everything above j, as a function of z_j
     beliefs: list[Tensor] = [upward[0]] * len(order)
     edge_tables: list[Tensor | None] = [None] * len(order)
     log_likelihood = log_scale
@@ -131,8 +130,7 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
             log_likelihood = log_likelihood + total[:, 0].log()
         else:
             cavity = beliefs[above] / messages[j].clamp_min(torch.finfo(y.dtype).tiny)
-            downward[j] = cavity @ priors[j]
-            belief = downward[j] * upward[j]
+            belief = (cavity @ priors[j]) * upward[j]
             total = belief.sum(1, keepdim=True)
             edge_tables[j] = priors[j] * ((cavity / total).T @ upward[j])
         beliefs[j] = belief / total
@@ -161,6 +159,4 @@ def _summarise(
 ) -> TreePosterior:
     means = torch.stack([b @ p for b, p in zip(beliefs, grid.points, strict=True)], 1)
     squares = torch.stack([b @ p.square() for b, p in zip(beliefs, grid.points, strict=True)], 1)
-    return TreePosterior(
-        means, squares - means.square(), log_likelihood, [b.sum(0) for b in beliefs], edge_tables
-    )
+    return TreePosterior(means, squares - means.square(), log_likelihood, [b.sum(0) for b in beliefs], edge_tables)

@@ -80,7 +80,8 @@ def relative_mse_by_domain(
     if len(labels) != len(truth):
         raise ValueError(f"{len(labels)} domain labels for {len(truth)} rows: give one label per row")
     return {
-        label: relative_mse(estimate[labels == label], truth[labels == label]) for label in dict.fromkeys(labels.tolist())
+        label: relative_mse(estimate[labels == label], truth[labels == label])
+        for label in dict.fromkeys(labels.tolist())
     }
 
 
@@ -106,4 +107,6 @@ def mean_correlation_coefficient(estimate: np.ndarray, truth: np.ndarray) -> flo
 
 def _same_shape(estimate: np.ndarray, truth: np.ndarray) -> None:
     if estimate.shape != truth.shape or estimate.ndim != 2:
-        raise ValueError(f"estimate has shape {estimate.shape} and truth {truth.shape}: both must be the same (rows, columns)")
+        raise ValueError(
+            f"estimate has shape {estimate.shape} and truth {truth.shape}: both must be the same (rows, columns)"
+        )

@@ -25,7 +25,9 @@ def bayes_optimal_latents(sample: InterventionalSample) -> np.ndarray:
     graph = system.graph
     crowded = [node for node in graph.nodes if len(graph.parents(node)) > 1]
     if crowded:
-        raise ValueError(f"node {crowded[0]!r} has several parents: the Bayes-optimal limit is computed on forests only")
+        raise ValueError(
+            f"node {crowded[0]!r} has several parents: the Bayes-optimal limit is computed on forests only"
+        )
     norms = np.square(system.loadings).sum(0)
     noise = torch.from_numpy(system.noise_variance / norms)
     y = np.concatenate([x @ (system.loadings / norms) for _, _, x in data.batches()])

@@ -18,10 +18,10 @@ from latentcause.models.interventional_gaussian import Interventions
 from latentcause.models.measurement import Columns, LatentMoments, Measurement
 from latentcause.models.starting import Initialisation, starting_point
 from latentcause.models.subspace import Subspace, project
+from latentcause.progress import progress
 from latentcause.scores.causal import Visibility
 from latentcause.scores.composite import Base, CausalScore
 from latentcause.scores.tweedie import Posterior, tweedie
-from latentcause.progress import progress
 from latentcause.training import resolve_device
 
 HELD_OUT = 10
@@ -196,7 +196,9 @@ class FModeling(LatentModel):
         self.check_fitted()
         seen = data.pooled() if self.pooled else data
         if seen.n_measurements != len(self.loadings_):
-            raise ValueError(f"the data have {seen.n_measurements} measurements, the model was fitted on {len(self.loadings_)}")
+            raise ValueError(
+                f"the data have {seen.n_measurements} measurements, the model was fitted on {len(self.loadings_)}"
+            )
         known = {domain: e for e, domain in enumerate(self._targets)}
         foreign = [domain for domain in seen.domains if domain not in known]
         if foreign:
@@ -295,7 +297,9 @@ class FModeling(LatentModel):
             )
         return best
 
-    def _refit(self, measurement: Measurement, coordinates: Tensor, domain: Tensor, weights: Tensor | None) -> Posterior:
+    def _refit(
+        self, measurement: Measurement, coordinates: Tensor, domain: Tensor, weights: Tensor | None
+    ) -> Posterior:
         """The score from all rows at the chosen loadings, and the posteriors that are reported."""
         u = measurement.unmix(coordinates)
         self._fit_score(measurement, u, domain, weights)

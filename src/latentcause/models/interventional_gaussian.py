@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
 from latentcause.graph import CausalGraph
@@ -83,9 +83,7 @@ class ContextMoments:
         share = share / self.counts[:, None]
         self.means = share @ moments.means
         second = moments.covariances + moments.means[:, :, None] * moments.means[:, None, :]
-        self.covariances = (
-            torch.einsum("ce,eij->cij", share, second) - self.means[:, :, None] * self.means[:, None, :]
-        )
+        self.covariances = torch.einsum("ce,eij->cij", share, second) - self.means[:, :, None] * self.means[:, None, :]
 
     def profile(self, unmixing: Tensor) -> Tensor:
         """Negative log-likelihood per sample with all regressions profiled out; batched over matrices (..., d, d)."""
@@ -213,7 +211,9 @@ class InterventionalGaussian:
     def _climb_profile(self, starts: Tensor) -> tuple[Tensor, Tensor]:
         shape = (len(starts), self._free.shape[1])
         solution = _lbfgs(
-            lambda t: self._shared.profile(self._unmix(t.reshape(shape), starts)).sum(), np.zeros(shape[0] * shape[1]), 200
+            lambda t: self._shared.profile(self._unmix(t.reshape(shape), starts)).sum(),
+            np.zeros(shape[0] * shape[1]),
+            200,
         )
         with torch.no_grad():
             found = self._unmix(torch.from_numpy(solution.x).reshape(shape), starts)
@@ -308,12 +308,12 @@ def find_contexts(
     return contexts
 
 
-def _lbfgs(objective: Callable[[Tensor], Tensor], start: np.ndarray, max_iterations: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _lbfgs(objective: Callable[[Tensor], Tensor], start: np.ndarray, max_iterations: int) -> OptimizeResult:
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
         t = torch.from_numpy(x).requires_grad_()
         value = objective(t)
-        value.backward()
-        return value.item(), t.grad.numpy()
+        (gradient,) = torch.autograd.grad(value, t)
+        return value.item(), gradient.numpy()
 
     return minimize(
         value_and_gradient,

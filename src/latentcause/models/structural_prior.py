@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +36,8 @@ class Regression:
 
     def add(self, features: Tensor, weights: Tensor, targets: Tensor, square: float) -> None:
         """Add rows with features (k, m), weights (k,) and the weighted sums of their targets (k,)."""
-        self.gram += features.T @ (features * weights[:, None])
-        self.cross += features.T @ targets
+        self.gram += (features.T @ (features * weights[:, None])).to(self.gram)
+        self.cross += (features.T @ targets).to(self.cross)
         self.square += square
         self.count += float(weights.sum())
 
@@ -94,8 +96,19 @@ class StructuralPrior:
             return LinearMechanism(tuple(rest), intercept, fitted.variance)
         splines = tuple(self.splines[p] for p in fitted.parents)
         ends = np.cumsum([0] + [s.count for s in splines])
-        pieces = tuple(tuple(rest[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        pieces = tuple(tuple(rest[a:b]) for a, b in pairwise(ends))
         return SplineMechanism(splines, pieces, intercept, fitted.variance)
+
+    def start_from(self, u: Tensor, domain: Tensor, indicator: np.ndarray, noise: Tensor) -> None:
+        """First mechanisms: regressions of the noisy u (n, d) on each other, the noise (d,) taken off their variances."""
+        statistics = self.empty_statistics()
+        for e, targeted in enumerate(indicator):
+            self.add_rows(statistics, u[domain == e], targeted, 1.0)
+        self.maximise(statistics)
+        for j, row in enumerate(self.mechanisms):
+            for fitted in row:
+                if fitted is not None:
+                    fitted.variance = max(fitted.variance - float(noise[j]), 0.1 * float(noise[j]))
 
     # --- expected statistics -----------------------------------------------------------------------------------------
 
@@ -103,10 +116,7 @@ class StructuralPrior:
         """A `Regression` of zeros for every node and state."""
         sizes = [[self._features_of(j, state) for state in (BASELINE, INTERVENED)] for j in range(len(self.graph))]
         return [
-            [
-                Regression(torch.zeros(m, m, dtype=torch.float64), torch.zeros(m, dtype=torch.float64))
-                for m in row
-            ]
+            [Regression(torch.zeros(m, m, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)) for m in row]
             for row in sizes
         ]
 
@@ -149,16 +159,43 @@ class StructuralPrior:
         parents = self._active_parents(j, state)
         return 1 + (len(parents) if self.splines is None else sum(self.splines[p].count for p in parents))
 
+    # --- as one vector, for acceleration -----------------------------------------------------------------------------
+
+    def pack(self) -> np.ndarray:
+        """Coefficients and log variances as one vector. Smoothings stay out: they wander by orders of magnitude at no effect."""
+        parts = []
+        for fitted in self._learned():
+            parts += [fitted.coefficients.numpy(), np.log([fitted.variance])]
+        return np.concatenate(parts)
+
+    def unpack(self, vector: np.ndarray) -> None:
+        """Set coefficients and variances from a vector that `pack` could have made."""
+        start = 0
+        for j, row in enumerate(self.mechanisms):
+            for fitted in row:
+                if fitted is not None:
+                    end = start + len(fitted.coefficients)
+                    fitted.coefficients = torch.from_numpy(vector[start:end].copy())
+                    fitted.variance = max(float(np.exp(min(vector[end], 50.0))), float(self.variance_floor[j]))
+                    start = end + 1
+
+    def _learned(self) -> list[FittedMechanism]:
+        return [fitted for row in self.mechanisms for fitted in row if fitted is not None]
+
     # --- maximisation ------------------------------------------------------------------------------------------------
 
-    def maximise(self, statistics: list[list[Regression]]) -> None:
-        """Refit every mechanism by penalised least squares on its expected statistics (the M-step)."""
+    def maximise(self, statistics: list[list[Regression]], *, smooth: bool = True) -> None:
+        """Refit every mechanism by penalised least squares on its expected statistics (the M-step).
+
+        With ``smooth`` the smoothing parameters are updated too; without, the map from one iterate to the next stays the same
+        from call to call, which acceleration needs.
+        """
         for j, row in enumerate(statistics):
             for state, regression in enumerate(row):
                 if regression.count > 0:
-                    self.mechanisms[j][state] = self._refit(j, state, regression)
+                    self.mechanisms[j][state] = self._refit(j, state, regression, smooth)
 
-    def _refit(self, j: int, state: int, r: Regression) -> FittedMechanism:
+    def _refit(self, j: int, state: int, r: Regression, smooth: bool) -> FittedMechanism:
         parents = tuple(self._active_parents(j, state))
         old = self.mechanisms[j][state]
         variance = old.variance if old is not None else float(r.square / r.count)
@@ -171,12 +208,15 @@ class StructuralPrior:
         coefficients = inverse @ r.cross
         residual = r.square - 2 * coefficients @ r.cross + coefficients @ r.gram @ coefficients
         variance = max(float(residual) / r.count, float(self.variance_floor[j]))
-        for k, penalty in enumerate(penalties):
+        for k, penalty in enumerate(penalties if smooth else []):
             # P-spline penalties overlap only in the ridge's null space, so tr(S_lambda^- S_k) = rank(S_k) / lambda_k.
             rank = self.splines[parents[k]].count - 2 if self.splines is not None else 0
             free = rank / smoothing[k] - float((inverse * penalty).sum())
             rough = float(coefficients @ penalty @ coefficients)
-            smoothing[k] = float(np.clip(variance * smoothing[k] * free / max(rough, 1e-12), 1e-4, 1e8 * variance))
+            # Between practically unpenalised and practically a straight line; past that the update is rounding error.
+            unit = float(r.gram.diagonal().mean())
+            wanted = variance * smoothing[k] * free / max(rough, 1e-12)
+            smoothing[k] = float(np.clip(wanted, 1e-6 * unit, 1e4 * unit)) if free > 0 else 1e4 * unit
         return FittedMechanism(parents, coefficients, variance, smoothing)
 
     def _penalties(self, parents: tuple[int, ...]) -> list[Tensor]:
@@ -191,3 +231,29 @@ class StructuralPrior:
             penalty[start : start + sizes[k], start : start + sizes[k]] = self.splines[p].roughness()
             penalties.append(penalty)
         return penalties
+
+    # --- to and from files -------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON values from which `from_state` makes the same prior."""
+        arrays = {"variance_floor": self.variance_floor.numpy()}
+        learned = []
+        for j, row in enumerate(self.mechanisms):
+            for state, fitted in enumerate(row):
+                if fitted is not None:
+                    arrays[f"mechanism.{j}.{state}"] = fitted.coefficients.numpy()
+                    learned.append([j, state, list(fitted.parents), fitted.variance, fitted.smoothing])
+        splines = None if self.splines is None else [[s.low, s.high, s.count] for s in self.splines]
+        return arrays, {"hard": self.hard, "splines": splines, "learned": learned}
+
+    @classmethod
+    def from_state(cls, graph: CausalGraph, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> StructuralPrior:
+        """The prior that `state` described."""
+        stored = values["splines"]
+        splines = None if stored is None else [UniformBSpline(low, high, int(count)) for low, high, count in stored]
+        floor = torch.from_numpy(arrays["variance_floor"].copy())
+        prior = cls(graph, splines, hard=bool(values["hard"]), variance_floor=floor)
+        for j, state, parents, variance, smoothing in values["learned"]:
+            coefficients = torch.from_numpy(arrays[f"mechanism.{j}.{state}"].copy())
+            prior.mechanisms[j][state] = FittedMechanism(tuple(parents), coefficients, variance, smoothing)
+        return prior

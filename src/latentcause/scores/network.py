@@ -144,6 +144,20 @@ class NetworkScore:
         score, derivative = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
         return score / self._scale[:d], derivative / self._scale[:d] ** 2
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What fitting learned, by name; `restore` takes it back."""
+        weights = {f"weight.{name}": value.cpu().numpy() for name, value in self.network_.state_dict().items()}
+        return weights | {"mean": self._mean, "scale": self._scale}
+
+    def restore(self, state: dict[str, np.ndarray]) -> Self:
+        """Become the fitted score that ``state`` describes."""
+        self._mean, self._scale = state["mean"], state["scale"]
+        with seeded(self.seed):
+            self.network_ = _StackedNetwork(np.hstack([self.visible, self.context_visible]), self.hidden)
+        weights = {name.removeprefix("weight."): a for name, a in state.items() if name.startswith("weight.")}
+        self.network_.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in weights.items()})
+        return self
+
     def _implicit(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         inputs, weights, base = batch
         score, derivative = self.network_(inputs)
