@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from scipy.linalg import expm, logm
+from scipy.linalg import expm, schur
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -433,10 +433,10 @@ class _Packing:
 
     def pack(self, prior: StructuralPrior, measurement: Measurement) -> np.ndarray:
         rotation, scales = self._split(measurement)
-        generator = np.real(logm(self._first.T @ rotation))
+        generator = _rotation_log(self._first.T @ rotation)
         return np.concatenate(
             [
-                (0.5 * (generator - generator.T))[self._below] if self._loadings else [],
+                generator[self._below] if self._loadings else [],
                 np.log(scales) if self._loadings else [],
                 [np.log(measurement.noise_variance)] if self._noise else [],
                 prior.pack(),
@@ -469,3 +469,10 @@ class _Packing:
         matrix = measurement.mixing.cpu().numpy()
         scales = np.linalg.norm(matrix, axis=0)
         return matrix / scales, scales
+
+
+def _rotation_log(rotation: np.ndarray) -> np.ndarray:
+    """The skew-symmetric logarithm of a rotation. SciPy's logm would draw from NumPy's global random numbers."""
+    triangle, basis = schur(rotation, output="complex")  # of a normal matrix: diagonal
+    generator = np.real(basis * np.log(triangle.diagonal()) @ basis.conj().T)
+    return 0.5 * (generator - generator.T)
