@@ -65,6 +65,7 @@ class LinearMechanism(Mechanism):
         """Intercept + parents @ weights."""
         if not self.weights:
             return parents.new_full(parents.shape[:-1], self.intercept)
+        _check_count("weights", len(self.weights), parents)
         return self.intercept + parents @ parents.new_tensor(self.weights)
 
 
@@ -88,6 +89,7 @@ class SplineMechanism(Mechanism):
 
     def mean(self, parents: Tensor) -> Tensor:
         """Intercept + sum_k B_k(z_k)' coefficients_k."""
+        _check_count("splines", len(self.splines), parents)
         total = parents.new_full(parents.shape[:-1], self.intercept)
         for k, (spline, coefficients) in enumerate(zip(self.splines, self.coefficients, strict=True)):
             first, values, _ = spline.local(parents[..., k])
@@ -183,6 +185,13 @@ class StructuralCausalModel:
         return values.numpy()
 
 
+def _check_count(what: str, count: int, parents: Tensor) -> None:
+    if count != parents.shape[-1]:
+        raise ValueError(
+            f"a mechanism with {count} {what} on a node with {parents.shape[-1]} parents: give one per parent"
+        )
+
+
 def _refuse_unknown(graph: CausalGraph, named: Mapping[str, Any], what: str) -> None:
     unknown = [node for node in named if node not in graph.nodes]
     if unknown:
@@ -190,8 +199,8 @@ def _refuse_unknown(graph: CausalGraph, named: Mapping[str, Any], what: str) -> 
 
 
 def _node_streams(generator: torch.Generator | int, count: int) -> list[torch.Generator]:
-    if isinstance(generator, int):
-        generator = torch.Generator().manual_seed(generator)
+    if not isinstance(generator, torch.Generator):
+        generator = torch.Generator().manual_seed(int(generator))
     seeds = torch.randint(0, 2**62, (count,), generator=generator)
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -60,14 +60,20 @@ class InterventionalSystem:
         """The causal graph of the latent variables."""
         return self.baseline.graph
 
-    def scm(self, targets: Sequence[str] = ()) -> StructuralCausalModel:
+    def scm(self, targets: str | Sequence[str] = ()) -> StructuralCausalModel:
         """The structural causal model in force in a domain with these targets."""
+        targets = (targets,) if isinstance(targets, str) else targets
+        unknown = [node for node in targets if node not in self.intervened]
+        if unknown:
+            raise ValueError(
+                f"target {unknown[0]!r} is not a node of the graph: its nodes are {list(self.graph.nodes)}"
+            )
         return self.baseline.replace({node: self.intervened[node] for node in targets})
 
     def sample(
         self,
         n_per_domain: int,
-        targets: Mapping[str, Sequence[str]] | None = None,
+        targets: Mapping[str, str | Sequence[str]] | None = None,
         *,
         seed: int,
     ) -> InterventionalSample:
@@ -79,6 +85,11 @@ class InterventionalSystem:
         targets : mapping from domain to nodes, optional
             Default: one domain per node, named ``do(NODE)``, as in the paper.
         seed : int
+
+        Raises
+        ------
+        ValueError
+            For a target that is not a node of the graph.
         """
         if targets is None:
             targets = {f"do({node})": [node] for node in self.graph.nodes}
@@ -134,12 +145,14 @@ def interventional_system(
     Raises
     ------
     ValueError
-        For ``literal`` on a graph whose longest path exceeds two edges, fewer measurements than nodes, or a wrong
-        number of scales.
+        For an unknown family or intervention, ``literal`` on a graph whose longest path exceeds two edges, fewer
+        measurements than nodes, or a wrong number of scales.
     """
     graph = CausalGraph.chain(graph) if isinstance(graph, int) else graph
     d_z = len(graph.nodes)
     _check_family(graph, family)
+    if intervention not in get_args(InterventionKind):
+        raise ValueError(f"unknown intervention {intervention!r}: choose one of {list(get_args(InterventionKind))}")
     if n_measurements < d_z:
         raise ValueError(f"n_measurements={n_measurements} is below the {d_z} nodes: the latents could not be seen")
     if scales is not None and len(scales) != d_z:

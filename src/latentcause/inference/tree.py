@@ -11,7 +11,11 @@ from latentcause.graph import CausalGraph
 from latentcause.scm import Mechanism, StructuralCausalModel
 
 STEPS_PER_DEVIATION = 2.0
-"""Grid points per standard deviation of the narrowest factor: the trapezoid rule is then exact to about 1e-8."""
+"""Grid points per standard deviation of the narrowest posterior: the trapezoid rule is then exact to about 1e-8 for linear
+mechanisms, and to about 1e-3 standard deviations for steps as sharp as the bounded family's."""
+
+PROBES = 257
+"""Points at which a mechanism's slope is looked at."""
 
 MARGIN = 5.0
 """How many posterior standard deviations the grid reaches beyond the outermost measurement."""
@@ -73,11 +77,22 @@ class Grid:
         self.steps = [float(p[1] - p[0]) for p in self.points]
 
     @classmethod
-    def covering(cls, y: Tensor, noise_variance: Tensor, variances: Tensor, nodes: tuple[str, ...]) -> Grid:
-        """The grid for measurements y (n, d) of noise variance (d,), and mechanisms of variance (d,) or smaller."""
-        sd = torch.sqrt(noise_variance)
-        spacing = torch.sqrt(noise_variance * variances / (noise_variance + variances)) / STEPS_PER_DEVIATION
-        return cls(y.amin(0) - MARGIN * sd, y.amax(0) + MARGIN * sd, spacing, nodes)
+    def covering(cls, y: Tensor, noise_variance: Tensor, scm: StructuralCausalModel) -> Grid:
+        """The grid for posteriors under ``scm`` of measurements y (n, d) with noise variance (d,).
+
+        The spacing follows the narrowest posterior that each node can have, of precision 1/noise + 1/own variance + sum over
+        children of slope^2 / (noise + variance of the child).
+        """
+        graph = scm.graph
+        variances = y.new_tensor([scm.mechanisms[node].variance for node in graph.nodes])
+        margin = MARGIN * torch.sqrt(noise_variance)
+        low, high = y.amin(0) - margin, y.amax(0) + margin
+        precision = 1.0 / noise_variance + 1.0 / variances
+        for j, node in enumerate(graph.nodes):
+            for p in map(graph.index, graph.parents(node)):
+                slope = _steepest(scm.mechanisms[node], float(low[p]), float(high[p]), y)
+                precision[p] += slope**2 / (noise_variance[j] + variances[j])
+        return cls(low, high, precision.rsqrt() / STEPS_PER_DEVIATION, graph.nodes)
 
 
 def is_forest(graph: CausalGraph) -> bool:
@@ -100,6 +115,11 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
     noise_variance : Tensor (d,)
     grid : Grid
         Points that carry the posteriors; use `Grid.covering`.
+
+    Raises
+    ------
+    ValueError
+        For a row so far from the prior that the numbers run out.
     """
     graph = scm.graph
     index = {node: j for j, node in enumerate(graph.nodes)}
@@ -134,7 +154,19 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
             total = belief.sum(1, keepdim=True)
             edge_tables[j] = priors[j] * ((cavity / total).T @ upward[j])
         beliefs[j] = belief / total
+    far = (~torch.isfinite(log_likelihood)).nonzero()[:, 0].tolist()
+    if far:
+        raise ValueError(
+            f"row {far[0]} (of those with its targets) lies so far from all that the model expects that its probability is zero "
+            "in float64: remove it if it is an error of measurement"
+        )
     return _summarise(beliefs, edge_tables, log_likelihood, grid)
+
+
+def _steepest(mechanism: Mechanism, low: float, high: float, like: Tensor) -> float:
+    """Largest slope of a mechanism of one parent between two of its values."""
+    points = torch.linspace(low, high, PROBES, dtype=like.dtype, device=like.device)
+    return float(mechanism.mean(points[:, None]).diff().abs().max()) * (PROBES - 1) / (high - low)
 
 
 def _transition(mechanism: Mechanism, grid: Grid, j: int, parent: int | None) -> Tensor:

@@ -36,8 +36,7 @@ def bayes_optimal_latents(sample: InterventionalSample) -> np.ndarray:
         scm = system.scm(data.targets[domain])
         rows = np.flatnonzero(data.domain_index == e)
         values = torch.from_numpy(y[rows])
-        variances = torch.tensor([scm.mechanisms[node].variance for node in graph.nodes], dtype=torch.float64)
-        grid = Grid.covering(values, noise, variances, graph.nodes)
+        grid = Grid.covering(values, noise, scm)
         for start in range(0, len(rows), _ROWS):
             batch = slice(start, start + _ROWS)
             result[rows[batch]] = tree_posterior(scm, values[batch], noise, grid).mean.numpy()

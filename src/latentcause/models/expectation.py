@@ -49,11 +49,16 @@ class EStep(Protocol):
 
 
 class ExactEStep:
-    """Message passing on a grid; for graphs where no node has two parents, and uncorrelated noise."""
+    """Message passing on a grid; for graphs where no node has two parents, and uncorrelated noise.
 
-    def __init__(self, domain: Tensor, indicator: np.ndarray) -> None:
+    Grids reach beyond the samples of their domain, and beyond the points ``reach`` (k, d) where given: for a few samples that may
+    lie far from where the prior has its mass.
+    """
+
+    def __init__(self, domain: Tensor, indicator: np.ndarray, reach: Tensor | None = None) -> None:
         self.rows = [(domain == e).nonzero()[:, 0] for e in range(len(indicator))]
         self.indicator = indicator
+        self.reach = reach
 
     def __call__(self, prior: StructuralPrior, u: Tensor, noise: Tensor) -> Expectation:
         """See `EStep`."""
@@ -62,8 +67,8 @@ class ExactEStep:
         total = 0.0
         for targeted, rows in zip(self.indicator, self.rows, strict=True):
             scm = prior.scm(targeted)
-            variances = u.new_tensor([scm.mechanisms[node].variance for node in scm.graph.nodes])
-            grid = Grid.covering(u[rows], noise, variances, scm.graph.nodes)
+            points = u[rows] if self.reach is None else torch.cat([u[rows], self.reach])
+            grid = Grid.covering(points, noise, scm)
             for part in rows.split(ROWS):
                 posterior = tree_posterior(scm, u[part], noise, grid)
                 mean[part], variance[part] = posterior.mean, posterior.variance

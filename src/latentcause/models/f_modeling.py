@@ -20,12 +20,12 @@ from latentcause.models.starting import Initialisation, starting_point
 from latentcause.models.subspace import Subspace, project
 from latentcause.progress import progress
 from latentcause.scores.causal import Visibility
-from latentcause.scores.composite import Base, CausalScore
+from latentcause.scores.composite import Base, CausalScore, matching_losses
 from latentcause.scores.tweedie import Posterior, tweedie
 from latentcause.training import resolve_device
 
 HELD_OUT = 10
-"""Every tenth row is kept out of the score's fit while iterating, to judge when to stop."""
+"""Every tenth row of a domain is kept out of the score's fit while iterating, to judge when to stop."""
 
 SIGNIFICANT = 2.0
 """Standard errors by which a held-out loss must fall to count as lower: less than that is drift."""
@@ -175,7 +175,7 @@ class FModeling(LatentModel):
         coordinates = torch.from_numpy(start.subspace.coordinates).to(device)
         domain = torch.from_numpy(seen.domain_index).to(device)
         weights = self._row_weights(seen, device)
-        measurement = self._iterate(start.subspace, start.measurement, coordinates, domain, weights)
+        measurement = self._iterate(start.subspace, start.measurement.to(device), coordinates, domain, weights)
 
         posterior = self._refit(measurement, coordinates, domain, weights)
         self._measurement = measurement
@@ -204,8 +204,9 @@ class FModeling(LatentModel):
         if foreign:
             raise ValueError(f"domain {foreign[0]!r} was not in the fit, which saw {list(known)}: its score is unknown")
         recode = np.array([known[domain] for domain in seen.domains])
-        u = torch.from_numpy(project(seen, np.linalg.pinv(self.loadings_).T))
-        result = self._moments(self._measurement, u, torch.from_numpy(recode[seen.domain_index]))
+        device = self._measurement.mixing.device
+        u = torch.from_numpy(project(seen, np.linalg.pinv(self.loadings_).T)).to(device)
+        result = self._moments(self._measurement, u, torch.from_numpy(recode[seen.domain_index]).to(device))
         return result.mean.cpu().numpy(), result.variance.cpu().numpy()
 
     def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -250,23 +251,25 @@ class FModeling(LatentModel):
         self, subspace: Subspace, measurement: Measurement, coordinates: Tensor, domain: Tensor, weights: Tensor | None
     ) -> Measurement:
         """Alternate score, posterior and M-step; return the measurement model with the lowest held-out loss."""
-        self.history_ = []
+        self.history_: list[dict[str, float]] = []
         learns = self.loadings is None or self.noise_variance is None
         best, best_losses, best_at = measurement, None, -1
         self.converged_ = not learns
         held = torch.arange(len(coordinates), device=coordinates.device) % HELD_OUT == HELD_OUT - 1
+        order = torch.argsort(held.to(torch.uint8), stable=True)
+        coordinates, domain = coordinates[order], domain[order]
+        weights = None if weights is None else weights[order]
+        n_fitted = int((~held).sum())
         limit = self.max_iterations if learns else 0
         with progress("f-modeling", limit) as report:
             for iteration in range(limit):
                 u = measurement.unmix(coordinates)
-                self._fit_score(measurement, u[~held], domain[~held], None if weights is None else weights[~held])
-                losses = self._score.losses(u[held], domain[held], measurement.metric)
-                if weights is not None:
-                    losses = losses * weights[held]
+                score, jacobian = self._fit_score(measurement, u, domain, weights, n_fitted)
+                losses = matching_losses(score[n_fitted:], jacobian[n_fitted:], measurement.metric)
+                losses = losses if weights is None else losses * weights[n_fitted:]
                 if best_losses is None or _clearly_lower(losses, best_losses):
                     best, best_losses, best_at = measurement, losses, iteration
-                loss = float(losses.mean())
-                posterior = self._moments(measurement, u, domain)
+                posterior = tweedie(u, score, jacobian, measurement.noise, self.damping)
                 updated = measurement.step(
                     subspace,
                     coordinates,
@@ -277,13 +280,13 @@ class FModeling(LatentModel):
                 change = _relative_change(measurement, updated)
                 self.history_.append(
                     {
-                        "held_out_loss": loss,
+                        "held_out_loss": float(losses.mean()),
                         "noise_variance": measurement.noise_variance,
                         "change": change,
                         "raised": posterior.raised / posterior.mean.numel(),
                     }
                 )
-                report(iteration + 1, loss)
+                report(iteration + 1, self.history_[-1]["held_out_loss"])
                 if change < self.tolerance or iteration - best_at >= self.patience:
                     self.converged_ = True
                     break
@@ -302,8 +305,8 @@ class FModeling(LatentModel):
     ) -> Posterior:
         """The score from all rows at the chosen loadings, and the posteriors that are reported."""
         u = measurement.unmix(coordinates)
-        self._fit_score(measurement, u, domain, weights)
-        posterior = self._moments(measurement, u, domain)
+        score, jacobian = self._fit_score(measurement, u, domain, weights, None)
+        posterior = tweedie(u, score, jacobian, measurement.noise, self.damping)
         share = posterior.raised / posterior.mean.numel()
         if share > 0.05:
             warnings.warn(
@@ -314,14 +317,14 @@ class FModeling(LatentModel):
             )
         return posterior
 
-    def _fit_score(self, measurement: Measurement, u: Tensor, domain: Tensor, weights: Tensor | None) -> None:
+    def _fit_score(
+        self, measurement: Measurement, u: Tensor, domain: Tensor, weights: Tensor | None, n_fitted: int | None
+    ) -> tuple[Tensor, Tensor]:
         noise = measurement.noise
-        self._score.fit(u, domain, torch.diag(noise) if noise.ndim == 1 else noise, weights)
-
-    def _moments(self, measurement: Measurement, u: Tensor, domain: Tensor) -> Posterior:
-        noise = measurement.noise
-        score, jacobian = self._score.score_and_jacobian(u, domain, full=noise.ndim == 2)
-        return tweedie(u, score, jacobian, noise, self.damping)
+        correlated = noise.ndim == 2
+        return self._score.fit(
+            u, domain, noise if correlated else torch.diag(noise), weights, n_fitted, full=correlated
+        )
 
     def _new_score(self, indicator: np.ndarray) -> CausalScore:
         return CausalScore(
@@ -352,6 +355,14 @@ class FModeling(LatentModel):
                 raise ValueError("domain_weights must be non-negative numbers, not all zero")
         rows = (of_domain / of_domain.sum() / counts)[data.domain_index] * len(data.domain_index)
         return torch.from_numpy(rows).to(device)
+
+
+def _rank_within(domain: Tensor) -> Tensor:
+    """How many rows of the same domain come before each row (n,), so that no order of the rows leaves a domain out."""
+    rank = torch.empty_like(domain)
+    for rows in (torch.nonzero(domain == e)[:, 0] for e in domain.unique()):
+        rank[rows] = torch.arange(len(rows), device=domain.device)
+    return rank
 
 
 def _clearly_lower(new: Tensor, old: Tensor) -> bool:

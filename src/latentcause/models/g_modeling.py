@@ -151,6 +151,10 @@ class GModeling(LatentModel):
             For data that `MultiDomainData.validate_for` refuses, parameters out of range, and an exact E-step asked for
             where there is none.
         """
+        if self.draws < 2:
+            raise ValueError(f"draws={self.draws} must be at least 2: their spread is the posterior variance")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations={self.max_iterations} must be at least 1")
         data.validate_for(self.graph)
         indicator = data.indicator(self.graph)
         start = starting_point(
@@ -166,11 +170,11 @@ class GModeling(LatentModel):
         )
         self.unidentified_ = start.unidentified(self.graph)
         device = resolve_device(self.device)
+        self._measurement = start.measurement.to(device)
         coordinates = torch.from_numpy(start.subspace.coordinates).to(device)
         domain = torch.from_numpy(data.domain_index).to(device)
-        exact = self._is_exact(start.measurement)
-        self._prior = self._first_prior(start.measurement, coordinates, domain, indicator)
-        self._measurement = start.measurement
+        exact = self._is_exact(self._measurement)
+        self._prior = self._first_prior(self._measurement, coordinates, domain, indicator)
         self.history_: list[dict[str, float]] = []
         self.converged_ = False
         if exact:
@@ -203,15 +207,17 @@ class GModeling(LatentModel):
         indicator = data.indicator(self.graph)
         for nodes in data.targets.values():
             self._check_learned(nodes)
-        u = torch.from_numpy(project(data, np.linalg.pinv(self.loadings_).T))
-        domain = torch.from_numpy(data.domain_index)
+        device = self._measurement.mixing.device
+        u = torch.from_numpy(project(data, np.linalg.pinv(self.loadings_).T)).to(device)
+        domain = torch.from_numpy(data.domain_index).to(device)
         if self._is_exact(self._measurement):
-            result = ExactEStep(domain, indicator)(self._prior, u, self._measurement.noise)
+            reach = torch.from_numpy(np.stack([self.latents_.min(0), self.latents_.max(0)])).to(device)
+            result = ExactEStep(domain, indicator, reach)(self._prior, u, self._measurement.noise)
         else:
             sampler = SampledEStep(domain, indicator, burn_in=1, moves=MOVES, seed=self.seed)
             sampler(self._prior, u, self._measurement.noise)
             result = sampler.final(self._prior, u, self._measurement.noise, self.draws)
-        return result.mean.numpy(), result.variance.numpy()
+        return result.mean.cpu().numpy(), result.variance.cpu().numpy()
 
     def scm(self, targets: str | Iterable[str] = ()) -> StructuralCausalModel:
         """The structural causal model of the latents when these nodes are targeted, in any combination.
@@ -274,9 +280,9 @@ class GModeling(LatentModel):
             while len(self.history_) < self.max_iterations and not self.converged_:
                 for _ in range(min(PLAIN, self.max_iterations - len(self.history_))):
                     self._plain_step(subspace, coordinates, e_step)
-                reached = self._accelerate(subspace, coordinates, e_step)
+                reached, settled = self._accelerate(subspace, coordinates, e_step)
                 report(len(self.history_), self.history_[-1]["log_likelihood"])
-                self.converged_ = bool(reached < best + self.tolerance)
+                self.converged_ = settled and bool(reached < best + self.tolerance)
                 best = max(best, reached)
         return self._expect(e_step, coordinates)
 
@@ -289,8 +295,8 @@ class GModeling(LatentModel):
         self._record(value / len(coordinates), variance, change)
         return value
 
-    def _accelerate(self, subspace: Subspace, coordinates: Tensor, e_step: ExactEStep) -> float:
-        """Anderson-accelerated EM until the likelihood stops rising; returns it.
+    def _accelerate(self, subspace: Subspace, coordinates: Tensor, e_step: ExactEStep) -> tuple[float, bool]:
+        """Anderson-accelerated EM until the likelihood stops rising; returns it, and whether it did stop before the iterations.
 
         A step that loses likelihood is replaced by the plain EM step that it came from.
         """
@@ -309,10 +315,10 @@ class GModeling(LatentModel):
             if value > best + self.tolerance:
                 best, risen_at = value, iteration
             if iteration - risen_at >= PATIENCE:
-                break
+                return best, True
             plain = packing.pack(self._prior, self._measurement)
             point = anderson.next(point, plain)
-        return best
+        return best, False
 
     def _log_likelihood(self, subspace: Subspace, coordinates: Tensor, expectation: Expectation) -> float:
         """Sum of log p(x) over the samples: that of the unmixed coordinates, and of the noise outside the subspace."""

@@ -43,6 +43,10 @@ class Measurement:
         if self.columns not in get_args(Columns):
             raise ValueError(f"unknown columns {self.columns!r}: choose one of {list(get_args(Columns))}")
 
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return replace(self, mixing=self.mixing.to(device))
+
     def unmix(self, coordinates: Tensor) -> Tensor:
         """u = G^-1 c for rows c (n, d)."""
         return torch.linalg.solve(self.mixing, coordinates.T).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -53,9 +53,11 @@ def starting_point(
     Raises
     ------
     ValueError
-        For loadings of a wrong shape or with dependent columns, a noise variance that is not positive, or one that is
-        missing although d_x = d_z.
+        For unknown interventions, loadings of a wrong shape or with dependent columns, a noise variance that is not
+        positive, or one that is missing although d_x = d_z.
     """
+    if interventions not in get_args(Interventions):
+        raise ValueError(f"unknown interventions {interventions!r}: choose one of {list(get_args(Interventions))}")
     if noise_variance is not None and not 0 < noise_variance < np.inf:
         raise ValueError(f"noise_variance={noise_variance} must be a positive number")
     if loadings is not None:
@@ -68,6 +70,10 @@ def starting_point(
     if not isinstance(initialisation, str):
         basis = subspace.basis.T @ _checked(initialisation, "initialisation", data, graph)
         mixing = torch.from_numpy(basis)
+        if np.linalg.matrix_rank(basis) < len(graph):
+            raise ValueError(
+                "the columns of the given initialisation are linearly dependent, or lie outside the subspace that the data fill"
+            )
         if columns == "orthonormal":
             left, _, right = torch.linalg.svd(mixing)
             mixing = left @ right
