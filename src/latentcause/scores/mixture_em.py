@@ -164,7 +164,13 @@ class DomainComponents:
         """The mixture, and the penalised log likelihood per row before every iteration."""
         mass = torch.stack([rows.weights[a:b].sum() for a, b in pairwise(rows.starts)])
         pooled = mass @ shared.log_weights.exp() / mass.sum()
-        mixture, history = shared, list[float]()
+        n_domains = len(mass)
+        mixture = Mixture(  # every domain starts with a copy of its own
+            shared.log_weights,
+            shared.means.expand(n_domains, -1, -1),
+            shared.covariances.expand(n_domains, -1, -1, -1),
+        )
+        history: list[float] = []
         for _ in range(self.max_iterations):
             sums, log_likelihood = rows.expectation(mixture)
             history.append((log_likelihood - self._penalty(mixture, shared, pooled)) / float(mass.sum()))
