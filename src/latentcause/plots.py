@@ -98,7 +98,7 @@ def latents_by_domain(
             error = float(np.sqrt(variances[:, j]).mean())
             ax.errorbar(edges[-1] - error, 1.15, xerr=error, color=INK, capsize=2, linewidth=1)
         ax.set_title(f"{node} (not identified)" if node in unidentified else node, fontsize=10)
-        ax.set_ylim(0.05 - len(data.domains), 1.3)
+        ax.set_ylim(0.85 - len(data.domains), 1.3)
         ax.set_yticks([0.3 - e for e in range(len(data.domains))], [str(domain) for domain in data.domains], fontsize=8)
         ax.tick_params(left=False)
     note = "orange: targeted by the domain" + ("; bar: ± the mean posterior sd" if variances is not None else "")
@@ -189,6 +189,7 @@ def history(history: Sequence[Mapping[str, float]], quantity: str | None = None,
     ax.plot(range(1, len(values) + 1), values, color=BASE, marker="o", markersize=3)
     ax.set_xlabel("iteration")
     ax.set_ylabel(quantity.replace("_", " "))
+    ax.ticklabel_format(axis="y", useOffset=False)
     return _plain(ax)
 
 
@@ -294,9 +295,11 @@ def comparison(
     middle = [float(np.median(values)) for values in results.values()]
     quartiles = np.array([np.quantile(values, [0.25, 0.75]) for values in results.values()]).T
     places = -np.arange(len(results))
-    ax.barh(places, middle, color=BASE, alpha=0.8, height=0.7)
+    bars = ax.barh(places, middle, color=BASE, alpha=0.8, height=0.7)
     if max(len(values) for values in results.values()) > 1:
         ax.errorbar(middle, places, xerr=np.abs(quartiles - middle), fmt="none", ecolor=INK, capsize=2, linewidth=1)
+    else:
+        ax.bar_label(bars, [f"{value:.3g}" for value in middle], padding=3, fontsize=8)
     if limit is not None:
         ax.axvline(limit, color=TARGETED, linewidth=1.5, label=f"Bayes limit {limit:.3g}")
         ax.legend(fontsize=8, frameon=False, loc="lower right")

@@ -57,21 +57,26 @@ class Report:
         return self
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Self:
-        """Add a table. The first column is text; the others are numbers, aligned to the right.
+        """Add a table; columns of numbers are aligned to the right.
 
         Raises
         ------
         ValueError
             If a row has another number of cells than the header.
         """
-        head = "".join(f"<th>{escape(name)}</th>" for name in header)
-        body = []
-        for row in rows:
+        cells = [[str(cell) for cell in row] for row in rows]
+        for row in cells:
             if len(row) != len(header):
                 raise ValueError(
                     f"the row {list(row)} has {len(row)} cells for the {len(header)} columns {list(header)}"
                 )
-            body.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>")
+        kinds = ["" if all(map(looks_numeric, column)) else ' class="text"' for column in zip(*cells, strict=True)]
+        kinds = kinds or [""] * len(header)
+        head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True))
+        body = [
+            "<tr>" + "".join(f"<td{kind}>{escape(c)}</td>" for c, kind in zip(row, kinds, strict=True)) + "</tr>"
+            for row in cells
+        ]
         note = f"<caption>{escape(caption)}</caption>" if caption else ""
         self._parts.append(
             f'<div class="wide"><table>{note}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
@@ -104,10 +109,10 @@ class Report:
         drawn.savefig(
             buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white", metadata={"Software": None}
         )
-        width = round(drawn.get_figwidth() * 96)
         plt.close(drawn)
-        self._pictures[name] = buffer.getvalue()
-        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        picture_bytes = self._pictures[name] = buffer.getvalue()
+        width = round(int.from_bytes(picture_bytes[16:20], "big") * 96 / DPI)  # the PNG header's; a CSS inch is 96 px
+        data = base64.b64encode(picture_bytes).decode("ascii")
         self._parts.append(
             f'<figure><div class="wide"><img src="data:image/png;base64,{data}" alt="{escape(caption)}" '
             f'style="width:{width}px"></div><figcaption>{escape(caption)}</figcaption></figure>'
@@ -131,6 +136,11 @@ class Report:
         for name, picture in self._pictures.items():
             with write_atomically(folder / f"{name}.png") as temporary:
                 temporary.write_bytes(picture)
+
+
+def looks_numeric(cell: str) -> bool:
+    """Whether a table's cell is a number, with or without a unit sign, or empty."""
+    return not cell or cell.removesuffix("%").strip().replace(".", "", 1).replace("-", "").replace("e", "").isdigit()
 
 
 _PAGE = """<!doctype html>
@@ -171,7 +181,7 @@ p, li { max-width: 46rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; margin: .6rem 0; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th.text, td.text { text-align: left; }
 tbody tr:nth-child(odd) { background: var(--stripe); }
 figure { margin: 1rem 0; }
 figure .wide { background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; }

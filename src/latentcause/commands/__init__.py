@@ -1,0 +1,1 @@
+"""What the commands of ``latentcause`` do, one module a command; ``latentcause.cli`` reads their options."""

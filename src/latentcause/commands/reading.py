@@ -1,0 +1,71 @@
+"""What users name on the command line: tables, graphs and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from latentcause.data import MultiDomainData
+from latentcause.data.tables import read_file
+from latentcause.data.targets import read_targets
+from latentcause.graph import CausalGraph
+
+
+def read_graph(text: str) -> CausalGraph:
+    """A graph from its one-line form, or from a .csv, .dot, .gv or .txt file.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Where the text is no graph, or there is no such file.
+    """
+    is_line = "->" in text or ";" in text or not Path(text).suffix
+    return CausalGraph.from_string(text) if is_line else CausalGraph.from_file(text)
+
+
+def read_data(
+    path: Path,
+    domain: str,
+    targets: Path | Mapping[str, Sequence[str]],
+    measurements: Sequence[str] | None = None,
+) -> MultiDomainData:
+    """A table with its domains, whose labels become text, as they are in files of targets.
+
+    Parameters
+    ----------
+    path : Path
+    domain : str
+        Name of the column of labels (for a .npy file: the path of the .npy file that holds them).
+    targets : Path or mapping
+        A file of targets, which must fit the table's domains; or a mapping, of which the table's domains are looked up.
+    measurements : sequence of str, optional
+        Columns to use, by default all but ``domain``.
+
+    Raises
+    ------
+    ValueError
+        For what `MultiDomainData` refuses, and a domain that the mapping does not hold.
+    """
+    source, labels = read_file(path, domain, measurements)
+    texts = pd.Series(labels, dtype=object).map(str, na_action="ignore").fillna("").to_numpy()
+    if not isinstance(targets, Mapping):
+        return MultiDomainData(source, texts, _as_text(read_targets(targets)))
+    found = [label for label in dict.fromkeys(texts) if label]
+    foreign = [label for label in found if label not in targets]
+    if foreign:
+        raise ValueError(
+            f"domain {foreign[0]!r} was not in the fit, which saw {', '.join(targets)}: name its --targets"
+        )
+    return MultiDomainData(source, texts, {label: targets[label] for label in found})
+
+
+def measurement_choice(text: str | None) -> list[str] | None:
+    """The columns named in ``a,b,c``."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _as_text(targets: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(domain): nodes for domain, nodes in targets.items()}
