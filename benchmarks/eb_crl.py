@@ -100,7 +100,9 @@ def recovery(family: str, seed: int) -> dict:
         "FModeling": lc.FModeling(graph),
         "GModeling": lc.GModeling(graph),
         "FModeling, known A and sigma^2": lc.FModeling(graph, loadings=A, noise_variance=sigma2),
-        "per-domain Wiener filter, known A and sigma^2": lc.FModeling(graph, score=None, loadings=A, noise_variance=sigma2),
+        "per-domain Wiener filter, known A and sigma^2": lc.FModeling(
+            graph, score=None, loadings=A, noise_variance=sigma2
+        ),
         "no shrinkage, known A": lc.FModeling(graph, score=None, loadings=A, noise_variance=sigma2, damping=0.0),
         "SCM-prior VAE": SCMVAE(graph),
         "PCA (matched)": PCA(graph),
@@ -124,7 +126,9 @@ def recovery(family: str, seed: int) -> dict:
 
 def report_recovery(results: list[dict]) -> dict:
     """Print the table of medians and extremes; return it with all runs."""
-    table = Table(title="RelMSE / Bayes limit, 4-node chain, 4 x 2,000 samples, d_x = 100: median (min - max) over seeds")
+    table = Table(
+        title="RelMSE / Bayes limit, 4-node chain, 4 x 2,000 samples, d_x = 100: median (min - max) over seeds"
+    )
     table.add_column("method")
     for family in FAMILIES:
         limit = np.median([r["limit"] for r in results if r["family"] == family])
@@ -138,7 +142,11 @@ def report_recovery(results: list[dict]) -> dict:
         summary[name] = {}
         for family in FAMILIES:
             ratios = np.array([r["methods"][name]["ratio"] for r in results if r["family"] == family])
-            summary[name][family] = {"median": float(np.median(ratios)), "min": float(ratios.min()), "max": float(ratios.max())}
+            summary[name][family] = {
+                "median": float(np.median(ratios)),
+                "min": float(ratios.min()),
+                "max": float(ratios.max()),
+            }
             cells.append(f"{np.median(ratios):.3f} ({ratios.min():.3f} - {ratios.max():.3f})")
             if name in TARGETS:
                 met &= bool(np.median(ratios) <= TARGETS[name][0] and ratios.max() <= TARGETS[name][1])
@@ -147,7 +155,11 @@ def report_recovery(results: list[dict]) -> dict:
         goal = ""
         if name in TARGETS:
             median, worst = TARGETS[name]
-            goal = f"<= {median}" + (f", worst <= {worst}" if np.isfinite(worst) else "") + (": reached" if met else ": MISSED")
+            goal = (
+                f"<= {median}"
+                + (f", worst <= {worst}" if np.isfinite(worst) else "")
+                + (": reached" if met else ": MISSED")
+            )
         table.add_row(name, *cells, f"{frobenius:.4f}", f"{seconds:.2f}", goal)
     Console(width=200).print(table)
     return {"summary": summary, "runs": results}
@@ -195,7 +207,9 @@ def _true_moments(system: InterventionalSystem, pair: tuple[str, str]) -> tuple[
 
 def report_unseen(results: list[dict]) -> dict:
     """Print relative errors per family, and in how many seeds g-modeling beats shift addition."""
-    table = Table(title="Unseen double interventions: squared error of mean (share of the shift) and covariance (share of its size)")
+    table = Table(
+        title="Unseen double interventions: squared error of mean (share of the shift) and covariance (share of its size)"
+    )
     table.add_column("method")
     names = list(dict.fromkeys(key.split("|")[0] for key in results[0]["errors"]))
     for family in FAMILIES:

@@ -63,6 +63,34 @@ class UniformBSpline:
         values = powers @ pieces.T + (x - inside)[..., None] * derivatives
         return first.long(), values, derivatives
 
+    @property
+    def n_pieces(self) -> int:
+        """Number of polynomial pieces: the knot intervals and the two tails."""
+        return self.count - SUPPORT + 3
+
+    def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Number of the piece that every x (n,) falls in, the left tail being 0, and the position t of x in knot steps there."""
+        position = (x - self.low) / self.step
+        intervals = self.count - SUPPORT + 1
+        interval = position.floor().clamp(0, intervals - 1)
+        piece = interval + 1 + (position >= intervals).to(x.dtype) - (position < 0).to(x.dtype)
+        return piece.long(), position - interval
+
+    def pieces(self) -> tuple[Tensor, Tensor]:
+        """Index of the first of the 4 functions that are non-zero on each piece, and their coefficients (n_pieces, 4, 4).
+
+        Entry [., a, k] is the coefficient of t^k of function ``first + a``, with t as in `locate`.
+        """
+        inner = torch.tensor(_PIECES, dtype=torch.float64)
+        powers = torch.arange(SUPPORT, dtype=torch.float64)
+        left, right = torch.zeros_like(inner), torch.zeros_like(inner)
+        left[:, :2] = inner[:, :2]
+        right[:, 1] = inner @ powers
+        right[:, 0] = inner.sum(1) - right[:, 1]
+        intervals = self.count - SUPPORT + 1
+        first = torch.tensor([0, *range(intervals), intervals - 1])
+        return first, torch.stack([left, *[inner] * intervals, right])
+
     def design(self, x: Tensor) -> Tensor:
         """All basis functions at every x (n,), as a dense matrix (n, count)."""
         first, values, _ = self.local(x)

@@ -251,11 +251,11 @@ class FModeling(LatentModel):
         self, subspace: Subspace, measurement: Measurement, coordinates: Tensor, domain: Tensor, weights: Tensor | None
     ) -> Measurement:
         """Alternate score, posterior and M-step; return the measurement model with the lowest held-out loss."""
-        self.history_: list[dict[str, float]] = []
+        self.history_ = []
         learns = self.loadings is None or self.noise_variance is None
         best, best_losses, best_at = measurement, None, -1
         self.converged_ = not learns
-        held = torch.arange(len(coordinates), device=coordinates.device) % HELD_OUT == HELD_OUT - 1
+        held = _held_out(domain)
         order = torch.argsort(held.to(torch.uint8), stable=True)
         coordinates, domain = coordinates[order], domain[order]
         weights = None if weights is None else weights[order]
@@ -363,6 +363,16 @@ def _rank_within(domain: Tensor) -> Tensor:
     for rows in (torch.nonzero(domain == e)[:, 0] for e in domain.unique()):
         rank[rows] = torch.arange(len(rows), device=domain.device)
     return rank
+
+
+def _held_out(domain: Tensor) -> Tensor:
+    """Every `HELD_OUT`-th row of each domain (n,), whatever the order of the rows."""
+    order = torch.argsort(domain, stable=True)
+    counts = torch.bincount(domain)
+    before = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    held = torch.zeros(len(domain), dtype=torch.bool, device=domain.device)
+    held[order] = (torch.arange(len(domain), device=domain.device) - before) % HELD_OUT == HELD_OUT - 1
+    return held
 
 
 def _clearly_lower(new: Tensor, old: Tensor) -> bool:

@@ -269,9 +269,8 @@ class InterventionalGaussian:
 
     def _rotation_covariance(self, parameters: Tensor, start: Tensor) -> Tensor:
         """Inverse observed information of the rotation's parameters, all others profiled out; infinite where flat."""
-        hessian = torch.autograd.functional.hessian(
-            lambda t: self._negative_log_likelihood(t, start), parameters, vectorize=True
-        ) * float(self.moments.counts.sum())
+        hessian = torch.autograd.functional.hessian(lambda t: self._negative_log_likelihood(t, start), parameters)
+        hessian = hessian * float(self.moments.counts.sum())
         k = self._free.shape[1]
         if not torch.isfinite(hessian).all():
             return torch.full((k, k), torch.inf, dtype=torch.float64)
@@ -320,7 +319,7 @@ def _lbfgs(objective: Callable[[Tensor], Tensor], start: np.ndarray, max_iterati
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": max_iterations, "ftol": 1e-11, "gtol": 1e-6, "maxcor": 20},
+        options={"maxiter": max_iterations, "ftol": 1e-9, "gtol": 1e-5, "maxcor": 20},
     )
 
 

@@ -15,6 +15,7 @@ from latentcause.scores.gaussian import DomainGaussianScore
 from latentcause.scores.mixture import DomainMixtureScore
 from latentcause.scores.network import NetworkScore
 from latentcause.scores.spline import SplineScore
+from latentcause.scores.tensor_basis import MOST_VARIABLES
 from latentcause.splines import UniformBSpline
 
 Base = Literal["gaussian", "mixture"]
@@ -68,8 +69,8 @@ class CausalScore:
         self.indicator = indicator
         self.base = BASES[base](**({"seed": seed} if base == "mixture" else {})) if base is not None else None
         views = node_views(graph, visibility) if visibility is not None else []
-        self._spline_views = [view for view in views if n_splines ** len(view.columns) <= max_functions]
-        self._network_views = [view for view in views if n_splines ** len(view.columns) > max_functions]
+        self._spline_views = [view for view in views if _affordable(len(view.columns), n_splines, max_functions)]
+        self._network_views = [view for view in views if view not in self._spline_views]
         self._n_splines = n_splines
         self._seed = seed
         self.splines: SplineScore | None = None
@@ -83,41 +84,58 @@ class CausalScore:
                 stacklevel=3,
             )
 
-    def fit(self, u: Tensor, domain: Tensor, noise: Tensor, weights: Tensor | None = None) -> CausalScore:
-        """Fit to points u (n, d) of domains (n,) whose noise has covariance ``noise`` (d, d); weights (n,) of the rows."""
+    def fit(
+        self,
+        u: Tensor,
+        domain: Tensor,
+        noise: Tensor,
+        weights: Tensor | None = None,
+        n_fitted: int | None = None,
+        *,
+        full: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Fit to points u (n, d) of domains (n,) and return score and derivatives there, as `score_and_jacobian` does.
+
+        Parameters
+        ----------
+        u, domain : Tensor (n, d), (n,)
+        noise : Tensor (d, d)
+            Covariance of the noise that the points carry.
+        weights : Tensor (n,), optional
+        n_fitted : int, optional
+            Fit to the first rows only.
+        full : bool
+            Return whole Jacobians.
+        """
+        rows = slice(n_fitted)
+        fitted_weights = None if weights is None else weights[rows]
         if self.base is not None:
-            self.base.fit(u, domain, len(self.indicator), noise, weights)
-        base = self._base(u, domain)[0] if self._spline_views or self._network_views else torch.empty(0)
+            self.base.fit(u[rows], domain[rows], len(self.indicator), noise, fitted_weights)
+        base, jacobian = self._base_by_parts(u, domain, full)
+        score = base
         if self._spline_views:
             if self.splines is None:
-                self.splines = SplineScore(self._spline_views, self._bases_over(u), self.indicator)
-            self.splines.fit(u, domain, base, weights)
+                self.splines = SplineScore(self._spline_views, self._bases_over(u[rows]), self.indicator)
+            extra, slope = self.splines.fit(u, domain, base if self.base is not None else None, weights, n_fitted)
+            if full:
+                return self.score_and_jacobian(u, domain, full=True)
+            score, jacobian = score + extra, jacobian + slope
         if self._network_views:
             self.network = self._new_network(u.shape[1])
             self.network.fit(
-                u.cpu().numpy(),
-                self._context(domain),
-                None if weights is None else weights.cpu().numpy(),
-                base.cpu().numpy(),
+                u[rows].cpu().numpy(),
+                self._context(domain[rows]),
+                None if fitted_weights is None else fitted_weights.cpu().numpy(),
+                base[rows].cpu().numpy(),
             )
-        return self
+            extra, slope = self._network_part(u, domain)
+            score, jacobian = score + extra, jacobian + slope
+        return score, jacobian
 
     def score_and_jacobian(self, u: Tensor, domain: Tensor, *, full: bool = False) -> tuple[Tensor, Tensor]:
         """Score (n, d) and its derivatives d_j s_j (n, d), or with ``full`` the Jacobian d s_j / d u_k (n, d, d)."""
         parts = [self._evaluate(a, b, full) for a, b in zip(u.split(ROWS), domain.split(ROWS), strict=True)]
         return torch.cat([s for s, _ in parts]), torch.cat([j for _, j in parts])
-
-    def losses(self, u: Tensor, domain: Tensor, metric: Tensor) -> Tensor:
-        """Implicit score-matching loss 1/2 s' M s + tr(M J) of every row (n,); its mean is half the Fisher divergence + constant.
-
-        With M the noise's covariance in units of sigma^2 the loss is that of the measurements' own coordinates, so it can be
-        compared between loadings; sigma^2 d + 2 sigma^4 loss is then Stein's unbiased estimate of the denoising error.
-        """
-        full = metric.ndim == 2
-        score, jacobian = self.score_and_jacobian(u, domain, full=full)
-        if full:
-            return 0.5 * ((score @ metric) * score).sum(1) + (jacobian * metric).sum((1, 2))
-        return (metric * (0.5 * score.square() + jacobian)).sum(1)
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -134,11 +152,7 @@ class CausalScore:
                     "correlated noise (columns='psd') needs every derivative of the score, which the neural score does not "
                     "give: raise max_functions, or choose a score that sees less"
                 )
-            seen = [view.columns[0] for view in self._network_views]
-            values = self.network.score_and_derivative(u.cpu().numpy(), self._context(domain))
-            extra, slope = (torch.zeros_like(u) for _ in range(2))
-            extra[:, seen] = torch.from_numpy(values[0][:, seen]).to(u)
-            slope[:, seen] = torch.from_numpy(values[1][:, seen]).to(u)
+            extra, slope = self._network_part(u, domain)
             score, jacobian = score + extra, jacobian + slope
         return score, jacobian
 
@@ -146,6 +160,26 @@ class CausalScore:
         if self.base is None:
             return torch.zeros_like(u), u.new_zeros(1, u.shape[1], u.shape[1]).expand(len(u), -1, -1)
         return self.base.score_and_jacobian(u, domain)
+
+    def _base_by_parts(self, u: Tensor, domain: Tensor, full: bool) -> tuple[Tensor, Tensor]:
+        """The base alone at many points, whose Jacobians are never all held unless asked for."""
+        if self.base is None and not full:
+            return torch.zeros_like(u), torch.zeros_like(u)
+        scores, jacobians = [], []
+        for a, b in zip(u.split(ROWS), domain.split(ROWS), strict=True):
+            score, jacobian = self._base(a, b)
+            scores.append(score)
+            jacobians.append(jacobian if full else jacobian.diagonal(dim1=1, dim2=2))
+        return torch.cat(scores), torch.cat(jacobians)
+
+    def _network_part(self, u: Tensor, domain: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.network is not None
+        seen = [view.columns[0] for view in self._network_views]
+        values = self.network.score_and_derivative(u.cpu().numpy(), self._context(domain))
+        score, slope = torch.zeros_like(u), torch.zeros_like(u)
+        score[:, seen] = torch.from_numpy(values[0][:, seen]).to(u)
+        slope[:, seen] = torch.from_numpy(values[1][:, seen]).to(u)
+        return score, slope
 
     def _bases_over(self, u: Tensor) -> list[UniformBSpline]:
         quantiles = np.quantile(u.cpu().numpy(), RANGE, axis=0)
@@ -171,8 +205,8 @@ class CausalScore:
             arrays |= {f"base.{name}": array for name, array in self.base.state().items()}
         if self.splines is not None:
             values["splines"] = [[s.low, s.high, s.count] for s in self.splines.splines]
-            for v, row in enumerate(self.splines.coefficients):
-                arrays[f"spline.{v}"] = torch.stack(row).cpu().numpy()
+            for v, thetas in enumerate(self.splines.coefficients):
+                arrays[f"spline.{v}"] = thetas.cpu().numpy()
         if self.network is not None:
             arrays |= {f"network.{name}": array for name, array in self.network.state().items()}
         return arrays, values
@@ -189,9 +223,30 @@ class CausalScore:
             splines = [UniformBSpline(low, high, int(count)) for low, high, count in values["splines"]]
             self.splines = SplineScore(self._spline_views, splines, self.indicator)
             stored = part("spline.")
-            self.splines.coefficients = [
-                list(torch.from_numpy(stored[str(v)].copy())) for v in range(len(self._spline_views))
-            ]
+            self.splines.set_coefficients(
+                [torch.from_numpy(stored[str(v)].copy()) for v in range(len(self._spline_views))]
+            )
         if self._network_views:
             self.network = self._new_network(self.indicator.shape[1])
             self.network.restore(part("network."))
+
+
+def _affordable(n_variables: int, n_splines: int, max_functions: int) -> bool:
+    return n_variables <= MOST_VARIABLES and n_splines**n_variables <= max_functions
+
+
+def matching_losses(score: Tensor, jacobian: Tensor, metric: Tensor) -> Tensor:
+    """Implicit score-matching loss 1/2 s' M s + tr(M J) of every row (n,); its mean is half the Fisher divergence + constant.
+
+    With M the noise's covariance in units of sigma^2 the loss is that of the measurements' own coordinates, so it can be compared
+    between loadings; sigma^2 d + 2 sigma^4 loss is then Stein's unbiased estimate of the denoising error.
+
+    Parameters
+    ----------
+    score : Tensor (n, d)
+    jacobian : Tensor (n, d) or (n, d, d)
+    metric : Tensor (d,) or (d, d)
+    """
+    if metric.ndim == 2:
+        return 0.5 * ((score @ metric) * score).sum(1) + (jacobian * metric).sum((1, 2))
+    return (metric * (0.5 * score.square() + jacobian)).sum(1)
