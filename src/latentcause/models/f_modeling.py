@@ -21,6 +21,7 @@ from latentcause.models.subspace import Subspace, project
 from latentcause.progress import progress
 from latentcause.scores.causal import Visibility
 from latentcause.scores.composite import Base, CausalScore, matching_losses
+from latentcause.scores.spline import rank_within
 from latentcause.scores.tweedie import Posterior, tweedie
 from latentcause.training import resolve_device
 
@@ -357,22 +358,9 @@ class FModeling(LatentModel):
         return torch.from_numpy(rows).to(device)
 
 
-def _rank_within(domain: Tensor) -> Tensor:
-    """How many rows of the same domain come before each row (n,), so that no order of the rows leaves a domain out."""
-    rank = torch.empty_like(domain)
-    for rows in (torch.nonzero(domain == e)[:, 0] for e in domain.unique()):
-        rank[rows] = torch.arange(len(rows), device=domain.device)
-    return rank
-
-
 def _held_out(domain: Tensor) -> Tensor:
     """Every `HELD_OUT`-th row of each domain (n,), whatever the order of the rows."""
-    order = torch.argsort(domain, stable=True)
-    counts = torch.bincount(domain)
-    before = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
-    held = torch.zeros(len(domain), dtype=torch.bool, device=domain.device)
-    held[order] = (torch.arange(len(domain), device=domain.device) - before) % HELD_OUT == HELD_OUT - 1
-    return held
+    return rank_within(domain) % HELD_OUT == HELD_OUT - 1
 
 
 def _clearly_lower(new: Tensor, old: Tensor) -> bool:

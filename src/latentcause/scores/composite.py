@@ -106,7 +106,14 @@ class CausalScore:
             Fit to the first rows only.
         full : bool
             Return whole Jacobians.
+
+        Raises
+        ------
+        ValueError
+            With ``full`` where a neural score has taken over.
         """
+        if full:
+            self._refuse_network()
         rows = slice(n_fitted)
         fitted_weights = None if weights is None else weights[rows]
         if self.base is not None:
@@ -148,10 +155,7 @@ class CausalScore:
             score, jacobian = score + extra, jacobian + slope
         if self.network is not None:
             if full:
-                raise ValueError(
-                    "correlated noise (columns='psd') needs every derivative of the score, which the neural score does not "
-                    "give: raise max_functions, or choose a score that sees less"
-                )
+                self._refuse_network()
             extra, slope = self._network_part(u, domain)
             score, jacobian = score + extra, jacobian + slope
         return score, jacobian
@@ -160,6 +164,13 @@ class CausalScore:
         if self.base is None:
             return torch.zeros_like(u), u.new_zeros(1, u.shape[1], u.shape[1]).expand(len(u), -1, -1)
         return self.base.score_and_jacobian(u, domain)
+
+    def _refuse_network(self) -> None:
+        if self._network_views:
+            raise ValueError(
+                "correlated noise (columns='psd') needs every derivative of the score, which the neural score does not "
+                "give: raise max_functions, or choose a score that sees less"
+            )
 
     def _base_by_parts(self, u: Tensor, domain: Tensor, full: bool) -> tuple[Tensor, Tensor]:
         """The base alone at many points, whose Jacobians are never all held unless asked for."""

@@ -79,6 +79,16 @@ def _unit(diagonal: Tensor) -> Tensor:
     return (diagonal * touched).sum(-1) / touched.sum(-1)
 
 
+def rank_within(group: Tensor) -> Tensor:
+    """How many rows of the same group come before each row (n,): cuts by it hold for every group, whatever the order of rows."""
+    order = torch.argsort(group, stable=True)
+    counts = torch.bincount(group)
+    before = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(group), device=group.device) - before
+    return rank
+
+
 class SplineScore:
     """s_j(u) = b_j(u) + phi_j(u_visible)' theta_{j, a}: implicit score matching in closed form, node by node (Theorem 5.1).
 
@@ -138,7 +148,7 @@ class SplineScore:
         """Coefficients (states, functions) from one pass over the rows of all states."""
         ridges = self.ridges[v]
         folds = FOLDS if None in ridges else 1
-        group = state if folds == 1 else state * folds + torch.arange(len(state), device=state.device) % folds
+        group = state if folds == 1 else state * folds + rank_within(state) % folds
         gram, slope = basis.normal_equations(position, group, len(ridges) * folds, base, weights)
         if folds == 1:
             return _solve(gram, slope, gram.new_tensor(ridges) * _unit(gram.diagonal(dim1=1, dim2=2)))
