@@ -207,7 +207,10 @@ class FModeling(LatentModel):
         recode = np.array([known[domain] for domain in seen.domains])
         device = self._measurement.mixing.device
         u = torch.from_numpy(project(seen, np.linalg.pinv(self.loadings_).T)).to(device)
-        result = self._moments(self._measurement, u, torch.from_numpy(recode[seen.domain_index]).to(device))
+        domain = torch.from_numpy(recode[seen.domain_index]).to(device)
+        noise = self._measurement.noise
+        score, jacobian = self._score.score_and_jacobian(u, domain, full=noise.ndim == 2)
+        result = tweedie(u, score, jacobian, noise, self.damping)
         return result.mean.cpu().numpy(), result.variance.cpu().numpy()
 
     def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
