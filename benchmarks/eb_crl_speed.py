@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ import torch
 from scipy.interpolate import BSpline
 
 import latentcause as lc
-from latentcause.datasets.interventional import InterventionalSample, interventional_system, random_orthonormal
+from latentcause.datasets.interventional import InterventionalSample, interventional_system
 from latentcause.io import write_atomically
 from latentcause.metrics import align_columns, bayes_optimal_latents, relative_mse
 
@@ -231,35 +232,39 @@ def draw(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
 
 
 def large(rows: int) -> dict:
-    """A default fit of rows x 1,000 measurements read from a memory-mapped file."""
-    system = interventional_system(4, n_measurements=1000, seed=7)
+    """A default fit of rows x 1,000 measurements read from a memory-mapped file; the file is written by another process."""
     per_domain = rows // 4
-    loadings = random_orthonormal(1000, 4, np.random.default_rng(7))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.npy"
-        x = np.lib.format.open_memmap(path, "w+", np.float32, (4 * per_domain, 1000))
-        rng = np.random.default_rng(0)
-        latents = []
-        for e, node in enumerate(system.graph.nodes):
-            z = system.scm([node]).sample(per_domain, generator=e)
-            latents.append(z)
-            for start in range(0, per_domain, 50_000):
-                part = z[start : start + 50_000]
-                noise = np.sqrt(2.0) * rng.standard_normal((len(part), 1000), dtype=np.float32)
-                x[e * per_domain + start : e * per_domain + start + len(part)] = part @ loadings.T + noise
-        x.flush()
-        del x
-        domain = np.repeat([f"do({node})" for node in system.graph.nodes], per_domain)
-        targets = {f"do({node})": [node] for node in system.graph.nodes}
-        data = lc.MultiDomainData(path, domain, targets)
-        model = lc.FModeling(system.graph)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        writer = get_context("spawn").Process(target=write_large, args=(folder, per_domain))
+        writer.start()
+        writer.join()
+        graph = lc.CausalGraph.chain(4)
+        targets = {f"do({node})": [node] for node in graph.nodes}
+        data = lc.MultiDomainData(folder / "x.npy", np.repeat(list(targets), per_domain), targets)
         start = time.perf_counter()
-        model.fit(data)
+        model = lc.FModeling(graph).fit(data)
         seconds = time.perf_counter() - start
-    truth = np.concatenate(latents)
+        truth, loadings = np.load(folder / "latents.npy"), np.load(folder / "loadings.npy")
     error = relative_mse(align_columns(model.loadings_, loadings).latents(model.latents_), truth)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"rows": 4 * per_domain, "fit_s": seconds, "peak_memory_gb": peak, "relmse": error, "to_reach_gb": 4}
+
+
+def write_large(folder: Path, per_domain: int) -> None:
+    """Simulate a chain of 4 nodes into files, a part at a time."""
+    system = interventional_system(4, n_measurements=1000, seed=7)
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (4 * per_domain, 1000))
+    rng = np.random.default_rng(0)
+    latents = [system.scm([node]).sample(per_domain, generator=e) for e, node in enumerate(system.graph.nodes)]
+    everything = np.concatenate(latents)
+    for start in range(0, len(everything), 50_000):
+        part = everything[start : start + 50_000]
+        noise = np.sqrt(2.0) * rng.standard_normal((len(part), 1000), dtype=np.float32)
+        x[start : start + len(part)] = part @ system.loadings.T + noise
+    x.flush()
+    np.save(folder / "latents.npy", everything)
+    np.save(folder / "loadings.npy", system.loadings)
 
 
 if __name__ == "__main__":
