@@ -284,6 +284,8 @@ def test_bad_input_is_named() -> None:
     _, y, domain = clusters(20)
     with pytest.raises(ValueError, match="4 rows are fewer than the 5 folds"):
         DomainMixtureScore().fit(y[:4], domain[:4], 2)
+    with pytest.raises(ValueError, match="20 rows are too few for 30 components"):
+        DomainMixtureScore((30,)).fit(y, domain, 2)
     with pytest.raises(ValueError, match="linearly dependent"):
         DomainMixtureScore().fit(y[:, [0, 0]], domain, 2)
     with pytest.raises(ValueError, match="domain must be from 0 to 0"):

@@ -102,6 +102,8 @@ class DomainMixtureScore:
         y, domain, weights, noise = checked_samples(y, domain, n_domains, noise, weights)
         if len(y) < self.folds:
             raise ValueError(f"{len(y)} rows are fewer than the {self.folds} folds: lower folds or bring more rows")
+        if len(y) < 2 * min(self.components):
+            raise ValueError(f"{len(y)} rows are too few for {min(self.components)} components: lower components")
         rng = np.random.default_rng(self.seed)
         kept, weights = _subset(domain, weights, self.max_rows, rng)
         y, domain = y[kept], domain[kept]

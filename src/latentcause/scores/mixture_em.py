@@ -79,9 +79,11 @@ class Rows:
         sums, total = torch.zeros_like(theta), 0.0
         for e, rows, phi in self.pieces():
             logs = phi @ theta[e].T
-            log_density = logs.logsumexp(1)
-            sums[e] += ((logs - log_density[:, None]).exp_() * self.weights[rows, None]).T @ phi
-            total += float(self.weights[rows] @ log_density)
+            top = logs.amax(1, keepdim=True)
+            joint = logs.sub_(top).exp_()  # in place, one exponential each: this line is most of the fit
+            density = joint.sum(1)
+            sums[e] += (joint * (self.weights[rows] / density)[:, None]).T @ phi
+            total += float(self.weights[rows] @ (top.squeeze(1) + density.log()))
         return sums, total
 
 
