@@ -77,6 +77,20 @@ def test_local_and_dense_forms_agree(basis, shares):
     assert torch.allclose(dense.sum(1), values.sum(1))
 
 
+@given(bases, positions)
+def test_polynomial_pieces_are_the_same_functions(basis, shares):
+    x = points(basis, shares)
+    piece, place = basis.locate(x)
+    first, polynomials = basis.pieces()
+    assert int(piece.min()) >= 0
+    assert int(piece.max()) < basis.n_pieces == len(polynomials)
+    powers = place[:, None] ** torch.arange(4)
+    values = (polynomials[piece] * powers[:, None, :]).sum(2)
+    dense = torch.zeros(len(x), basis.count, dtype=torch.float64)
+    dense.scatter_(1, first[piece][:, None] + torch.arange(4), values)
+    assert torch.allclose(dense, basis.design(x), atol=1e-8)
+
+
 @given(bases, positions, st.floats(-3, 3), st.floats(-3, 3))
 def test_lines_are_reproduced_and_cost_no_roughness(basis, shares, intercept, slope):
     centres = basis.low + basis.step * (torch.arange(basis.count, dtype=torch.float64) - 1)

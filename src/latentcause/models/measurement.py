@@ -13,7 +13,7 @@ from latentcause.models.subspace import Subspace
 
 Columns = Literal["orthonormal", "orthogonal", "psd"]
 
-_SCALE_STEPS = 20  # alternations of O and D in an M-step; they settle in a few
+_SWEEPS = 20  # alternations of O and D, or rounds over the columns, in an M-step; they settle in a few
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,22 @@ class Measurement:
         if self.columns == "orthonormal":
             return _polar(moments.cross)
         if self.columns == "psd":
-            free = torch.linalg.solve(moments.second, moments.cross.T).T
-            return free / torch.linalg.vector_norm(free, dim=0)
+            return self._best_unit_columns(moments)
         scales = torch.linalg.vector_norm(self.mixing, dim=0)
-        for _ in range(_SCALE_STEPS):
+        for _ in range(_SWEEPS):
             rotation = _polar(moments.cross * scales)
             scales = (rotation * moments.cross).sum(0) / moments.second.diagonal()
         return rotation * scales
+
+    def _best_unit_columns(self, moments: LatentMoments) -> Tensor:
+        """Columns of norm 1, each set in turn to the best direction given the others."""
+        mixing = self.mixing / torch.linalg.vector_norm(self.mixing, dim=0)
+        for _ in range(_SWEEPS):
+            for j in range(mixing.shape[1]):
+                others = mixing @ moments.second[:, j] - mixing[:, j] * moments.second[j, j]
+                direction = moments.cross[:, j] - others
+                mixing[:, j] = direction / torch.linalg.vector_norm(direction)
+        return mixing
 
 
 @dataclass(frozen=True)
