@@ -33,6 +33,14 @@ class Mechanism(ABC):
     def mean(self, parents: Tensor) -> Tensor:
         """m_j of the parents' values: (..., number of parents) -> (...); columns in the graph's order of parents."""
 
+    def mean_and_slopes(self, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """m_j (n,) at parents (n, p), and its derivatives (n, p) with respect to them."""
+        with torch.enable_grad():
+            variables = parents.detach().requires_grad_()
+            mean = self.mean(variables)
+            (slopes,) = torch.autograd.grad(mean.sum(), variables, allow_unused=True)
+        return mean.detach(), torch.zeros_like(parents) if slopes is None else slopes
+
     def sample(self, parents: Tensor, generator: torch.Generator) -> Tensor:
         """One value per row of ``parents`` (n, number of parents) -> (n,)."""
         noise = torch.randn(parents.shape[0], generator=generator, dtype=parents.dtype, device=parents.device)
@@ -68,6 +76,11 @@ class LinearMechanism(Mechanism):
         _check_count("weights", len(self.weights), parents)
         return self.intercept + parents @ parents.new_tensor(self.weights)
 
+    def mean_and_slopes(self, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean, and the weights."""
+        weights = parents.new_tensor(self.weights) if self.weights else parents.new_zeros(parents.shape[-1])
+        return self.mean(parents), weights.expand_as(parents)
+
 
 @dataclass(frozen=True)
 class SplineMechanism(Mechanism):
@@ -96,6 +109,16 @@ class SplineMechanism(Mechanism):
             near = parents.new_tensor(coefficients)[first[..., None] + torch.arange(4, device=parents.device)]
             total = total + (values * near).sum(-1)
         return total
+
+    def mean_and_slopes(self, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean, and the splines' own derivatives."""
+        mean, slopes = parents.new_full(parents.shape[:-1], self.intercept), torch.empty_like(parents)
+        for k, (spline, coefficients) in enumerate(zip(self.splines, self.coefficients, strict=True)):
+            first, values, derivatives = spline.local(parents[..., k])
+            near = parents.new_tensor(coefficients)[first[..., None] + torch.arange(4, device=parents.device)]
+            mean = mean + (values * near).sum(-1)
+            slopes[..., k] = (derivatives * near).sum(-1)
+        return mean, slopes
 
 
 @dataclass(frozen=True)

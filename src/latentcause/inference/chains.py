@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from latentcause.scm import StructuralCausalModel
+from latentcause.scm import Mechanism, StructuralCausalModel
 
 TRAJECTORY = 1.5
 """Length of a move in units of the posterior's own time: about a quarter period of a Gaussian, which forgets the start best."""
@@ -13,8 +15,29 @@ TRAJECTORY = 1.5
 TARGET_ACCEPTANCE = 0.8
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """The mechanism that makes a node in some of the rows."""
+
+    mechanism: Mechanism
+    rows: Tensor
+
+
+RowMechanisms = list[tuple[int, list[int], list[Assigned]]]
+"""For every node: its column, its parents' columns, and which mechanism makes it in which rows."""
+
+
+def everywhere(scm: StructuralCausalModel, n: int) -> RowMechanisms:
+    """One structural causal model for all of n rows."""
+    graph, rows = scm.graph, torch.arange(n)
+    return [
+        (j, [graph.index(p) for p in graph.parents(node)], [Assigned(scm.mechanisms[node], rows)])
+        for j, node in enumerate(graph.nodes)
+    ]
+
+
 class PosteriorChains:
-    """Markov chains for z ~ scm given u = z + N(0, C), one chain for every row of u, kept between calls.
+    """Markov chains for z given u = z + N(0, C), one chain for every row of u, kept between calls.
 
     Hamiltonian Monte Carlo (Neal 2011) with the noise's and mechanisms' precisions as masses and a step size that adapts to an
     acceptance of 0.8, so that neither scale of z nor of the noise needs tuning. Exact in the limit of many moves.
@@ -33,11 +56,11 @@ class PosteriorChains:
         self.generator = generator
 
     def advance(
-        self, scm: StructuralCausalModel, u: Tensor, precision: Tensor, moves: int, *, adapt: bool = True
+        self, mechanisms: RowMechanisms, u: Tensor, precision: Tensor, moves: int, *, adapt: bool = True
     ) -> Tensor:
-        """Make some moves under the given model and noise precision C^-1 (d, d); return the new states (n, d)."""
-        mass = self._mass(scm, precision)
-        energy, slope = self._energy(scm, self.z, u, precision)
+        """Make some moves under the given mechanisms and noise precision C^-1 (d, d); return the new states (n, d)."""
+        mass = self._mass(mechanisms, u, precision)
+        energy, slope = self._energy(mechanisms, self.z, u, precision)
         for _ in range(moves):
             jitter = 0.8 + 0.4 * torch.rand(1, generator=self.generator, dtype=u.dtype, device=u.device)
             step = self.step_size * float(jitter)
@@ -47,7 +70,7 @@ class PosteriorChains:
             for _ in range(max(1, round(TRAJECTORY / self.step_size))):
                 momentum = momentum - 0.5 * step * new_slope
                 z = z + step * momentum / mass
-                new_energy, new_slope = self._energy(scm, z, u, precision)
+                new_energy, new_slope = self._energy(mechanisms, z, u, precision)
                 momentum = momentum - 0.5 * step * new_slope
             kinetic = 0.5 * ((start.square() - momentum.square()) / mass).sum(1)
             log_ratio = energy - new_energy + kinetic
@@ -62,19 +85,25 @@ class PosteriorChains:
         return self.z
 
     @staticmethod
-    def _mass(scm: StructuralCausalModel, precision: Tensor) -> Tensor:
-        variances = precision.new_tensor([scm.mechanisms[node].variance for node in scm.graph.nodes])
-        return precision.diagonal() + 1.0 / variances
+    def _mass(mechanisms: RowMechanisms, u: Tensor, precision: Tensor) -> Tensor:
+        mass = precision.diagonal().repeat(len(u), 1)
+        for j, _, assigned in mechanisms:
+            for part in assigned:
+                mass[part.rows, j] += 1.0 / part.mechanism.variance
+        return mass
 
     @staticmethod
-    def _energy(scm: StructuralCausalModel, z: Tensor, u: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    def _energy(mechanisms: RowMechanisms, z: Tensor, u: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log posterior (n,) up to a constant, and its gradient (n, d)."""
-        z = z.detach().requires_grad_()
-        offset = z - u
-        energy = 0.5 * ((offset @ precision) * offset).sum(1)
-        for j, node in enumerate(scm.graph.nodes):
-            parents = z[:, [scm.graph.index(p) for p in scm.graph.parents(node)]]
-            mechanism = scm.mechanisms[node]
-            energy = energy + 0.5 * (z[:, j] - mechanism.mean(parents)).square() / mechanism.variance
-        (slope,) = torch.autograd.grad(energy.sum(), z)
-        return energy.detach(), slope
+        pull = (z - u) @ precision
+        energy, slope = 0.5 * (pull * (z - u)).sum(1), pull
+        for j, parents, assigned in mechanisms:
+            for part in assigned:
+                here = z[part.rows]
+                mean, slopes = part.mechanism.mean_and_slopes(here[:, parents])
+                scaled = (here[:, j] - mean) / part.mechanism.variance
+                energy[part.rows] += 0.5 * scaled * (here[:, j] - mean)
+                slope[part.rows, j] += scaled
+                for k, parent in enumerate(parents):
+                    slope[part.rows, parent] -= scaled * slopes[:, k]
+        return energy, slope

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcause.inference.chains import PosteriorChains
+from latentcause.inference.chains import Assigned, PosteriorChains
 from latentcause.inference.tree import Grid, tree_posterior
-from latentcause.models.structural_prior import Regression, StructuralPrior
+from latentcause.models.structural_prior import Regression, StructuralPrior, rows_of_states
 
 ROWS = 8192
 """Rows that message passing takes at a time, which bounds the memory of its tables."""
@@ -95,17 +95,19 @@ class SampledEStep:
     """
 
     def __init__(self, domain: Tensor, indicator: np.ndarray, *, burn_in: int, moves: int, seed: int) -> None:
-        self.rows = [(domain == e).nonzero()[:, 0] for e in range(len(indicator))]
-        self.indicator = indicator
+        self.rows = rows_of_states(domain, indicator)
         self.burn_in, self.moves = burn_in, moves
         self.generator = torch.Generator(domain.device).manual_seed(seed)
-        self.chains: list[PosteriorChains] = []
+        self.chains: PosteriorChains | None = None
         self.calls = 0
         self.average: Expectation | None = None
 
     def __call__(self, prior: StructuralPrior, u: Tensor, noise: Tensor) -> Expectation:
         """See `EStep`."""
-        new = self._draw(prior, u, noise, self.moves)
+        z = self._advance(prior, u, noise, self.moves)
+        statistics = prior.empty_statistics()
+        prior.add_rows(statistics, z, self.rows)
+        new = Expectation(z, torch.zeros_like(z), z.T @ z, statistics, None)
         self.calls += 1
         if self.average is None or self.calls <= self.burn_in:
             self.average = new
@@ -115,27 +117,31 @@ class SampledEStep:
 
     def final(self, prior: StructuralPrior, u: Tensor, noise: Tensor, draws: int) -> Expectation:
         """Posterior moments from a number of fresh draws under the final model."""
-        self._draw(prior, u, noise, 5)
-        first = self._draw(prior, u, noise, 1)
-        mean, square, second = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(first.second)
+        self._advance(prior, u, noise, 5)
+        mean, square = torch.zeros_like(u), torch.zeros_like(u)
+        second = u.new_zeros(u.shape[1], u.shape[1])
         for _ in range(draws):
-            drawn = self._draw(prior, u, noise, 1)
-            mean += drawn.mean / draws
-            square += drawn.mean.square() / draws
-            second += drawn.second / draws
+            z = self._advance(prior, u, noise, 1)
+            mean += z / draws
+            square += z.square() / draws
+            second += z.T @ z / draws
         # The mean of m draws carries 1/m of the variance as Monte Carlo error, which the plain estimate lacks.
-        return Expectation(mean, (square - mean.square()) * draws / (draws - 1), second, first.statistics, None)
+        variance = (square - mean.square()) * draws / (draws - 1)
+        return Expectation(mean, variance, second, prior.empty_statistics(), None)
 
-    def _draw(self, prior: StructuralPrior, u: Tensor, noise: Tensor, moves: int) -> Expectation:
+    def _advance(self, prior: StructuralPrior, u: Tensor, noise: Tensor, moves: int) -> Tensor:
         precision = torch.diag(1.0 / noise) if noise.ndim == 1 else torch.linalg.inv(noise)
-        if not self.chains:
-            self.chains = [PosteriorChains(u[rows], self.generator) for rows in self.rows]
-        z = torch.empty_like(u)
-        statistics = prior.empty_statistics()
-        for targeted, rows, chains in zip(self.indicator, self.rows, self.chains, strict=True):
-            z[rows] = chains.advance(prior.scm(targeted), u[rows], precision, moves)
-            prior.add_rows(statistics, z[rows], targeted, 1.0)
-        return Expectation(z, torch.zeros_like(z), z.T @ z, statistics, None)
+        if self.chains is None:
+            self.chains = PosteriorChains(u, self.generator)
+        mechanisms = [
+            (
+                j,
+                list(prior.parents[j]),
+                [Assigned(prior.mechanism(j, state), rows) for state, rows in enumerate(by_state) if len(rows)],
+            )
+            for j, by_state in enumerate(self.rows)
+        ]
+        return self.chains.advance(mechanisms, u, precision, moves)
 
 
 def _blend(old: Expectation, new: Expectation, share: float) -> Expectation:

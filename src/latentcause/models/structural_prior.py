@@ -102,8 +102,7 @@ class StructuralPrior:
     def start_from(self, u: Tensor, domain: Tensor, indicator: np.ndarray, noise: Tensor) -> None:
         """First mechanisms: regressions of the noisy u (n, d) on each other, the noise (d,) taken off their variances."""
         statistics = self.empty_statistics()
-        for e, targeted in enumerate(indicator):
-            self.add_rows(statistics, u[domain == e], targeted, 1.0)
+        self.add_rows(statistics, u, rows_of_states(domain, indicator))
         self.maximise(statistics)
         for j, row in enumerate(self.mechanisms):
             for fitted in row:
@@ -136,14 +135,14 @@ class StructuralPrior:
                 features = self.features(j, grid.points[parent][:, None])
                 regression.add(features, table.sum(1), table @ points, square)
 
-    def add_rows(self, statistics: list[list[Regression]], z: Tensor, targeted: np.ndarray, weight: float) -> None:
-        """Add draws z (k, d) of one domain, each counting ``weight``."""
-        for j in range(len(self.graph)):
-            state = int(targeted[j])
-            parents = self._active_parents(j, state)
-            features = self.features(j, z[:, parents]) if parents else z.new_ones(len(z), 1)
-            weights = z.new_full((len(z),), weight)
-            statistics[j][state].add(features, weights, weight * z[:, j], weight * float(z[:, j].square().sum()))
+    def add_rows(self, statistics: list[list[Regression]], z: Tensor, rows: list[list[Tensor]]) -> None:
+        """Add one draw z (n, d) of every sample; ``rows`` as `rows_of_states` gives them."""
+        for j, by_state in enumerate(rows):
+            for state, chosen in enumerate(by_state):
+                parents, here = self._active_parents(j, state), z[chosen]
+                features = self.features(j, here[:, parents]) if parents else z.new_ones(len(here), 1)
+                value = here[:, j]
+                statistics[j][state].add(features, torch.ones_like(value), value, float(value.square().sum()))
 
     def features(self, j: int, parents: Tensor) -> Tensor:
         """[1, functions of every parent] at parents (k, p) -> (k, m)."""
@@ -257,3 +256,9 @@ class StructuralPrior:
             coefficients = torch.from_numpy(arrays[f"mechanism.{j}.{state}"].copy())
             prior.mechanisms[j][state] = FittedMechanism(tuple(parents), coefficients, variance, smoothing)
         return prior
+
+
+def rows_of_states(domain: Tensor, indicator: np.ndarray) -> list[list[Tensor]]:
+    """For every node, the rows whose domain leaves it alone, and those whose domain targets it."""
+    flags = torch.from_numpy(indicator).to(domain.device)[domain]
+    return [[(~column).nonzero()[:, 0], column.nonzero()[:, 0]] for column in flags.T]
