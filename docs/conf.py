@@ -29,3 +29,12 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+
+
+def setup(app: object) -> None:
+    """Leave out the ``set_fit_request`` and the like that scikit-learn gives every estimator: nothing here routes metadata."""
+
+    def skip(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool:
+        return skipped or (name.startswith("set_") and name.endswith("_request"))
+
+    app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]

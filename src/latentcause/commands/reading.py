@@ -46,9 +46,13 @@ def read_data(
 
     Raises
     ------
+    FileNotFoundError
+        Where there is no such file.
     ValueError
         For what `MultiDomainData` refuses, and a domain that the mapping does not hold.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     source, labels = read_file(path, domain, measurements)
     texts = pd.Series(labels, dtype=object).map(str, na_action="ignore").fillna("").to_numpy()
     if not isinstance(targets, Mapping):
@@ -60,11 +64,6 @@ def read_data(
             f"domain {foreign[0]!r} was not in the fit, which saw {', '.join(targets)}: name its --targets"
         )
     return MultiDomainData(source, texts, {label: targets[label] for label in found})
-
-
-def measurement_choice(text: str | None) -> list[str] | None:
-    """The columns named in ``a,b,c``."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _as_text(targets: Mapping[Any, Any]) -> dict[str, Any]:

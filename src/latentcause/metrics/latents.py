@@ -67,7 +67,7 @@ def align_columns(
 
 
 def relative_mse(estimate: np.ndarray, truth: np.ndarray) -> float:
-    """RelMSE = |z_hat - z|^2 / |z|^2 over all samples and nodes, Eq. (7.2). No unit; 0 is perfect."""
+    """RelMSE = ``|z_hat - z|^2 / |z|^2`` over all samples and nodes, Eq. (7.2). No unit; 0 is perfect."""
     _same_shape(estimate, truth)
     return float(np.square(estimate - truth).sum() / np.square(truth).sum())
 
@@ -86,7 +86,7 @@ def relative_mse_by_domain(
 
 
 def frobenius_error(estimate: np.ndarray, truth: np.ndarray, how: Alignment = "sign", *, scale: bool = False) -> float:
-    """|A_hat - A|_F^2 after `align_columns`, Eq. (7.3)."""
+    """``|A_hat - A|_F^2`` after `align_columns`, Eq. (7.3)."""
     aligned = align_columns(estimate, truth, how, scale=scale).loadings(estimate)
     return float(np.square(aligned - truth).sum())
 
