@@ -74,9 +74,10 @@ def starting_point(
             raise ValueError(
                 "the columns of the given initialisation are linearly dependent, or lie outside the subspace that the data fill"
             )
-        if columns == "orthonormal":
-            left, _, right = torch.linalg.svd(mixing)
-            mixing = left @ right
+        if columns != "psd":
+            scales = torch.linalg.vector_norm(mixing, dim=0) if columns == "orthogonal" else mixing.new_ones(len(graph))
+            left, _, right = torch.linalg.svd(mixing * scales)
+            mixing = (left @ right) * scales
         return Start(subspace, Measurement(mixing, variance, columns), None)
     if initialisation == "pca":
         return Start(subspace, Measurement(torch.eye(len(graph), dtype=torch.float64), variance, columns), None)
