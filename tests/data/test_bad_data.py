@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data_formats import FORMATS, GRAPH, TARGETS, frame_of, read_back
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_formats import FORMATS, GRAPH, TARGETS, frame_of, read_back
 from latentcause.data import MultiDomainData
 from latentcause.graph import CausalGraph
 

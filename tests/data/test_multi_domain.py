@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data_formats import FORMATS, GRAPH, TARGETS, frame_of, read_back, values
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from data_formats import FORMATS, GRAPH, TARGETS, frame_of, read_back, values
 from latentcause.data import MultiDomainData
 from latentcause.graph import CausalGraph
 

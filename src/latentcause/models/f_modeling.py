@@ -158,17 +158,7 @@ class FModeling(LatentModel):
         data.validate_for(self.graph)
         seen = data.pooled() if self.pooled else data
         indicator = seen.indicator(self.graph)
-        start = starting_point(
-            seen,
-            self.graph,
-            indicator,
-            loadings=self.loadings,
-            noise_variance=self.noise_variance,
-            initialisation=self.initialisation,
-            columns=self.columns,
-            interventions=self.interventions,
-            seed=self.seed,
-        )
+        start = starting_point(seen, indicator, self)
         self.unidentified_ = start.unidentified(self.graph)
         self._targets = dict(seen.targets)
         self._score = self._new_score(indicator)

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from scipy.linalg import expm, schur
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from latentcause.models.base import LatentModel
 from latentcause.models.expectation import ExactEStep, Expectation, SampledEStep
 from latentcause.models.interventional_gaussian import Interventions
 from latentcause.models.measurement import Columns, LatentMoments, Measurement
+from latentcause.models.packing import Packing
 from latentcause.models.starting import Initialisation, starting_point
 from latentcause.models.structural_prior import BASELINE, INTERVENED, VARIANCE_FLOOR, StructuralPrior
 from latentcause.models.subspace import Subspace, project
@@ -157,17 +157,7 @@ class GModeling(LatentModel):
             raise ValueError(f"max_iterations={self.max_iterations} must be at least 1")
         data.validate_for(self.graph)
         indicator = data.indicator(self.graph)
-        start = starting_point(
-            data,
-            self.graph,
-            indicator,
-            loadings=self.loadings,
-            noise_variance=self.noise_variance,
-            initialisation=self.initialisation,
-            columns=self.columns,
-            interventions=self.interventions,
-            seed=self.seed,
-        )
+        start = starting_point(data, indicator, self)
         self.unidentified_ = start.unidentified(self.graph)
         device = resolve_device(self.device)
         self._measurement = start.measurement.to(device)
@@ -300,7 +290,7 @@ class GModeling(LatentModel):
 
         A step that loses likelihood is replaced by the plain EM step that it came from.
         """
-        packing = _Packing(self._prior, self._measurement, self.loadings is None, self.noise_variance is None)
+        packing = Packing(self._prior, self._measurement, self.loadings is None, self.noise_variance is None)
         point = packing.pack(self._prior, self._measurement)
         anderson = Anderson(packing.weights(float(coordinates.square().mean()) ** 0.5, len(point)))
         plain = point
@@ -426,59 +416,3 @@ class GModeling(LatentModel):
                     f"no domain of the fit targeted {node!r}, so what an intervention on it does is unknown; the fit learned "
                     f"interventions on {list(self.intervened_)}"
                 )
-
-
-class _Packing:
-    """All learned parameters as one vector; the rotation as the logarithm of what it adds to the first one."""
-
-    def __init__(self, prior: StructuralPrior, measurement: Measurement, loadings: bool, noise: bool) -> None:
-        self._loadings, self._noise = loadings, noise
-        self._first, _ = self._split(measurement)
-        self._below = np.tril_indices(len(prior.graph), -1)
-        self._d = len(prior.graph)
-
-    def pack(self, prior: StructuralPrior, measurement: Measurement) -> np.ndarray:
-        rotation, scales = self._split(measurement)
-        generator = _rotation_log(self._first.T @ rotation)
-        return np.concatenate(
-            [
-                generator[self._below] if self._loadings else [],
-                np.log(scales) if self._loadings else [],
-                [np.log(measurement.noise_variance)] if self._noise else [],
-                prior.pack(),
-            ]
-        )
-
-    def unpack(self, vector: np.ndarray, prior: StructuralPrior, measurement: Measurement) -> Measurement:
-        mixing, variance = measurement.mixing, measurement.noise_variance
-        if self._loadings:
-            k = len(self._below[0])
-            generator = np.zeros((self._d, self._d))
-            generator[self._below] = vector[:k]
-            rotation = self._first @ expm(generator - generator.T)
-            mixing = torch.from_numpy(rotation * np.exp(vector[k : k + self._d])).to(mixing)
-            vector = vector[k + self._d :]
-        if self._noise:
-            variance, vector = float(np.exp(vector[0])), vector[1:]
-        prior.unpack(vector)
-        return Measurement(mixing, variance, measurement.columns)
-
-    def weights(self, size: float, length: int) -> np.ndarray:
-        """Entries in units of the latents: a rotation by an angle moves values of typical size ``size`` by angle x size."""
-        weights = np.ones(length)
-        if self._loadings:
-            weights[: len(self._below[0])] = size
-        return weights
-
-    @staticmethod
-    def _split(measurement: Measurement) -> tuple[np.ndarray, np.ndarray]:
-        matrix = measurement.mixing.cpu().numpy()
-        scales = np.linalg.norm(matrix, axis=0)
-        return matrix / scales, scales
-
-
-def _rotation_log(rotation: np.ndarray) -> np.ndarray:
-    """The skew-symmetric logarithm of a rotation. SciPy's logm would draw from NumPy's global random numbers."""
-    triangle, basis = schur(rotation, output="complex")  # of a normal matrix: diagonal
-    generator = np.real(basis * np.log(triangle.diagonal()) @ basis.conj().T)
-    return 0.5 * (generator - generator.T)

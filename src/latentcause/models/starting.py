@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -36,18 +36,19 @@ class Start:
         return tuple(n for n, error in zip(graph.nodes, self.column_errors, strict=True) if not error < UNIDENTIFIED)
 
 
-def starting_point(
-    data: MultiDomainData,
-    graph: CausalGraph,
-    indicator: np.ndarray,
-    *,
-    loadings: np.ndarray | None,
-    noise_variance: float | None,
-    initialisation: Initialisation,
-    columns: Columns,
-    interventions: Interventions,
-    seed: int,
-) -> Start:
+class MeasurementSettings(Protocol):
+    """The parameters that f- and g-modeling share; their documentation is with those classes."""
+
+    graph: CausalGraph
+    loadings: np.ndarray | None
+    noise_variance: float | None
+    initialisation: Initialisation
+    columns: Columns
+    interventions: Interventions
+    seed: int
+
+
+def starting_point(data: MultiDomainData, indicator: np.ndarray, settings: MeasurementSettings) -> Start:
     """Project the data and choose the first loadings; warn about nodes that the data do not identify.
 
     Raises
@@ -56,6 +57,9 @@ def starting_point(
         For unknown interventions, loadings of a wrong shape or with dependent columns, a noise variance that is not
         positive, or one that is missing although d_x = d_z.
     """
+    graph, columns, seed = settings.graph, settings.columns, settings.seed
+    loadings, noise_variance = settings.loadings, settings.noise_variance
+    initialisation, interventions = settings.initialisation, settings.interventions
     if interventions not in get_args(Interventions):
         raise ValueError(f"unknown interventions {interventions!r}: choose one of {list(get_args(Interventions))}")
     if noise_variance is not None and not 0 < noise_variance < np.inf:
