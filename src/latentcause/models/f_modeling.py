@@ -57,7 +57,8 @@ class FModeling(LatentModel):
     score : {"blanket", "parents", "full", "empty"} or None
         What a node's score may see beside itself; None: the base alone.
     base : {"gaussian", "mixture"} or None
-        The part of the score that sees every variable.
+        The part of the score that sees every variable. A mixture (of Gaussians, for heavy tails and several modes) takes far longer
+        to fit: iterations use a Gaussian base, and the mixture gives the final posteriors.
     initialisation : {"gaussian", "pca"} or ndarray (d_x, d_z)
     columns : {"orthonormal", "orthogonal", "psd"}
         Form of A; see `latentcause.models.measurement.Measurement`.
@@ -161,13 +162,16 @@ class FModeling(LatentModel):
         start = starting_point(seen, indicator, self)
         self.unidentified_ = start.unidentified(self.graph)
         self._targets = dict(seen.targets)
-        self._score = self._new_score(indicator)
+        # A mixture takes long to fit: the loadings are found with a Gaussian base, and the mixture gives the final posteriors.
+        self._score = self._new_score(indicator, "gaussian" if self.base == "mixture" else self.base)
         device = resolve_device(self.device)
         coordinates = torch.from_numpy(start.subspace.coordinates).to(device)
         domain = torch.from_numpy(seen.domain_index).to(device)
         weights = self._row_weights(seen, device)
         measurement = self._iterate(start.subspace, start.measurement.to(device), coordinates, domain, weights)
 
+        if self.base == "mixture":
+            self._score = self._new_score(indicator, self.base, announce=False)
         posterior = self._refit(measurement, coordinates, domain, weights)
         self._measurement = measurement
         self.loadings_ = start.subspace.basis @ measurement.mixing.cpu().numpy()
@@ -228,9 +232,7 @@ class FModeling(LatentModel):
         """See `LatentModel.restore_state`."""
         self._targets = {domain: tuple(nodes) for domain, nodes in values["targets"]}
         indicator = np.array([[node in nodes for node in self.graph.nodes] for nodes in self._targets.values()])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the takeover by a neural score was announced at fit
-            self._score = self._new_score(indicator)
+        self._score = self._new_score(indicator, self.base, announce=False)
         self._score.restore(arrays, values["score"])
         self.loadings_ = arrays["loadings"]
         self.noise_variance_ = float(values["noise_variance"])
@@ -320,16 +322,19 @@ class FModeling(LatentModel):
             u, domain, noise if correlated else torch.diag(noise), weights, n_fitted, full=correlated
         )
 
-    def _new_score(self, indicator: np.ndarray) -> CausalScore:
-        return CausalScore(
-            self.graph,
-            indicator,
-            visibility=self.score,
-            base=self.base,
-            n_splines=self.n_splines,
-            max_functions=self.max_functions,
-            seed=self.seed,
-        )
+    def _new_score(self, indicator: np.ndarray, base: Base | None, *, announce: bool = True) -> CausalScore:
+        with warnings.catch_warnings():
+            if not announce:  # the takeover by a neural score was announced before
+                warnings.simplefilter("ignore", UserWarning)
+            return CausalScore(
+                self.graph,
+                indicator,
+                visibility=self.score,
+                base=base,
+                n_splines=self.n_splines,
+                max_functions=self.max_functions,
+                seed=self.seed,
+            )
 
     def _row_weights(self, data: MultiDomainData, device: torch.device) -> Tensor | None:
         """Weights of mean 1 for every row, or None where all count alike."""
