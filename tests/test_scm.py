@@ -144,6 +144,31 @@ def test_a_spline_mechanism_adds_up_over_its_parents():
     assert torch.allclose(mechanism.mean(parents), total)
 
 
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        LinearMechanism((0.7, -0.4), 2.0, 0.3),
+        LinearMechanism((), 2.0, 0.3),
+        SplineMechanism(
+            (UniformBSpline(-1.0, 1.0, 5), UniformBSpline(0.0, 4.0, 7)),
+            (tuple(np.linspace(-1, 1, 5) ** 2), tuple(np.cos(np.arange(7.0)))),
+        ),
+        FunctionMechanism(lambda parents: torch.sin(parents[..., 0]) * parents[..., 1] ** 2),
+    ],
+    ids=["linear", "constant", "spline", "function"],
+)
+def test_slopes_are_those_of_finite_differences(mechanism):
+    parents = torch.tensor([[0.3, 1.1], [1.7, -1.0], [-0.9, 3.3]], dtype=torch.float64)
+    mean, slopes = mechanism.mean_and_slopes(parents)
+    assert torch.allclose(mean, mechanism.mean(parents))
+    for k in range(2):
+        step = torch.zeros(2, dtype=torch.float64)
+        step[k] = 1e-6
+        assert torch.allclose(
+            slopes[:, k], (mechanism.mean(parents + step) - mechanism.mean(parents - step)) / 2e-6, atol=1e-7
+        )
+
+
 def test_mechanisms_given_as_code_are_sampled_as_any_other():
     graph = CausalGraph.chain(2)
     square = FunctionMechanism(lambda parents: parents[..., 0] ** 2, 1e-12)
