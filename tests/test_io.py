@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from latentcause import io
 from latentcause.data import MultiDomainData
 from latentcause.graph import CausalGraph
-from latentcause.io import load, save
+from latentcause.io import load, read_notes, save
 from latentcause.models.base import LatentModel
 
 REGISTRY = {"MeanModel": __name__}
@@ -166,6 +166,15 @@ def test_models_that_cannot_be_saved(data: MultiDomainData, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="fitted array 'value:x' of MeanModel has a colon"):
         save(model, tmp_path / "m.safetensors", REGISTRY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_come_back_and_do_not_touch_the_model(data: MultiDomainData, saved: Path, tmp_path: Path) -> None:
+    notes = {"targets": {"a": ["b"]}, "centre": [0.1, 2.0], "empty": None}
+    save(MeanModel(GRAPH).fit(data), tmp_path / "noted.safetensors", REGISTRY, notes=notes)
+    assert read_notes(tmp_path / "noted.safetensors") == notes
+    assert read_notes(saved) == {}
+    noted, plain = load(tmp_path / "noted.safetensors", REGISTRY), load(saved, REGISTRY)
+    assert same(noted.fitted_state(), plain.fitted_state())
 
 
 # --- what can't be loaded --------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class Commands(TyperGroup):
         except EXPECTED as error:
             if ctx.params.get("debug"):
                 raise
-            from latentcause.commands.console import show_error
+            from latentcause.console import show_error
 
             missing = error.filename if isinstance(error, FileNotFoundError) else None
             show_error(f"there is no file {missing}" if missing else str(error))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from latentcause import plots
-from latentcause.commands.console import say, show_table
+from latentcause.console import say, show_table
 from latentcause.datasets import InterventionalSample, interventional_system
 from latentcause.experiments.contest import Contestant, Outcome, compete, limit
 from latentcause.io import output_folder

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentcause.commands.console import say, shown_warnings
 from latentcause.commands.fit import write_latents
 from latentcause.commands.reading import read_data
+from latentcause.console import say, shown_warnings
 from latentcause.data.preparation import Preparation
 from latentcause.io import load, read_notes, write_atomically
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentcause.commands.console import show_table
 from latentcause.commands.encode import model_file
+from latentcause.console import show_table
 from latentcause.data.labels import listing
 from latentcause.io import load, write_atomically
 from latentcause.metrics import align_columns, mean_correlation_coefficient, relative_mse, relative_mse_by_domain

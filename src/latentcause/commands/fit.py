@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 import latentcause
-from latentcause.commands.console import say, show_table, shown_warnings
 from latentcause.commands.fit_report import fit_report, node_table
 from latentcause.commands.reading import read_data, read_graph
+from latentcause.console import say, show_table, shown_warnings
 from latentcause.data import MultiDomainData
 from latentcause.data.preparation import Preparation
 from latentcause.graph import CausalGraph

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from latentcause import plots
-from latentcause.commands.console import say, show_table
+from latentcause.console import say, show_table
 from latentcause.experiments import eb_crl
 from latentcause.experiments.eb_crl import F_MODELING, G_MODELING, LIMIT, PCA_ROW, Config
 from latentcause.experiments.journal import Journal, Task

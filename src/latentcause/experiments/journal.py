@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,11 @@ class Journal:
                     report(done, done)
                 return
             # Spawned, not forked: a fork would copy torch's locks in whatever state they are.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-                futures = {pool.submit(function, task): task for task in left}
-                try:
-                    for done, future in enumerate(as_completed(futures), start=1):
-                        self.add(futures[future], future.result())
-                        report(done, done)
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+            # Leaving the block ends the processes, also in the middle of a run.
+            with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
+                for done, pair in enumerate(pool.imap_unordered(partial(_with_task, function), left), start=1):
+                    self.add(*pair)
+                    report(done, done)
 
     def _read(self) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -97,7 +93,12 @@ def _key(task: Task) -> str:
     return json.dumps(task, sort_keys=True)
 
 
+def _with_task(function: Callable[[Task], Result], task: Task) -> tuple[Task, Result]:
+    return task, function(task)
+
+
 def _one_thread() -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     torch.set_num_threads(1)
