@@ -136,5 +136,8 @@ def test_scaling_shows_the_median_of_the_runs_that_there_are() -> None:
     ax = plots.scaling([10, 20], {"method": runs}, "samples")
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [2.0, 5.0])
     assert ax.get_xlabel() == "samples"
+    log = plots.scaling([10, 20], {"method": runs}, "samples", logarithmic="xy")
+    assert (log.get_xscale(), log.get_yscale(), ax.get_xscale()) == ("log", "log", "linear")
+    assert [tick.get_text() for tick in log.get_xticklabels()] == ["10", "20"]
     with pytest.raises(ValueError, match="has shape"):
         plots.scaling([10], {"method": runs}, "samples")

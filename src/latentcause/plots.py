@@ -314,6 +314,7 @@ def scaling(
     xlabel: str,
     quantity: str = "relative mean squared error",
     ax: Axes | None = None,
+    logarithmic: str = "",
 ) -> Axes:
     """Curves against a size: the median over runs, and the quartiles as a band.
 
@@ -324,17 +325,25 @@ def scaling(
         Runs that are missing are NaN.
     xlabel, quantity : str
     ax : Axes, optional
+    logarithmic : str
+        The axes with a logarithmic scale: "", "x", "y" or "xy".
     """
-    ax = ax or _new_axes(4.5, 3.0)
+    ax = ax or _new_axes(6.4, 3.2)
     for position, (label, values) in enumerate(runs.items()):
         _check_shape(f"runs[{label!r}]", values, (len(values), len(x)))
         low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=0)
-        colour = SERIES[position % len(SERIES)]
-        ax.plot(x, middle, color=colour, marker="o", markersize=3, label=label)
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        colour, dashes = SERIES[position % len(SERIES)], ("-", "--", ":")[position // len(SERIES) % 3]
+        ax.plot(x, middle, dashes, color=colour, marker="o", markersize=3, label=label)
+        ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    if "x" in logarithmic:
+        ax.set_xscale("log")
+        ax.set_xticks(list(x), [f"{value:g}" for value in x])
+        ax.minorticks_off()
+    if "y" in logarithmic:
+        _plain_log_axis(ax)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(quantity)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _plain(ax)
 
 
@@ -363,6 +372,16 @@ def _panels(count: int, height: float, width: float, sharey: bool = False) -> tu
 def _plain(ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _plain_log_axis(ax: Axes) -> None:
+    """A logarithmic vertical axis marked 0.1, 0.2, 0.5, 1, ..."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter("{x:g}")
 
 
 def _mean_of(mechanism: Mechanism, parents: np.ndarray) -> np.ndarray:

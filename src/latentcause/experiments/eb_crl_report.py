@@ -310,9 +310,7 @@ def _report(results: Results, tables: dict[str, pd.DataFrame]) -> Report:
         report.section(TITLES[what])
         add_table(what)
         curves = {label(row): results.scaling(row, what, sizes) for row in eb_crl.scaling_rows(config)}
-        ax = plots.scaling(sizes, curves, xlabel)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax = plots.scaling(sizes, curves, xlabel, logarithmic="xy")
         report.figure(
             f"{what}_relative_mse", ax, f"Relative mean squared error against the {xlabel}: medians and quartiles"
         )
@@ -326,8 +324,7 @@ def _report(results: Results, tables: dict[str, pd.DataFrame]) -> Report:
         ]
         curves = {row[1]: results.environments(row, known) for row in shown}
         count = next(iter(curves.values())).shape[1]
-        ax = plots.scaling(range(1, count + 1), curves, "environment")
-        ax.set_yscale("log")
+        ax = plots.scaling(range(1, count + 1), curves, "environment", logarithmic="y")
         report.figure(f"environments_{title}", ax, f"Relative mean squared error by environment, A and sigma^2 {title}")
     return report
 
