@@ -368,7 +368,7 @@ def test_unknown_noise_needs_more_measurements_than_nodes():
 def test_nodes_that_the_domains_do_not_identify_are_named_in_a_warning():
     graph, data = exchangeable()
     with pytest.warns(
-        UserWarning, match="do not identify left, right: many directions .* Add domains that target them"
+        UserWarning, match="do not identify left, right: none targets them.* Add domains that target them"
     ):
         fit = FModeling(graph).fit(data)
     assert fit.unidentified_ == ("left", "right")

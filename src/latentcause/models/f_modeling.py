@@ -23,6 +23,7 @@ from latentcause.scores.causal import Visibility
 from latentcause.scores.composite import Base, CausalScore, matching_losses
 from latentcause.scores.spline import rank_within
 from latentcause.scores.tweedie import Posterior, tweedie
+from latentcause.threads import threads_for
 from latentcause.training import resolve_device
 
 HELD_OUT = 10
@@ -154,6 +155,10 @@ class FModeling(LatentModel):
         ValueError
             For data that `MultiDomainData.validate_for` refuses, and parameters out of range.
         """
+        with threads_for(data.n_samples):
+            return self._fit(data)
+
+    def _fit(self, data: MultiDomainData) -> Self:
         if not 0.0 <= self.damping <= 1.0:
             raise ValueError(f"damping={self.damping} must lie in [0, 1]")
         data.validate_for(self.graph)
@@ -188,6 +193,10 @@ class FModeling(LatentModel):
         ValueError
             If ``data`` has another number of measurements, or a domain that the fit did not see under this name.
         """
+        with threads_for(data.n_samples):
+            return self._posterior(data)
+
+    def _posterior(self, data: MultiDomainData) -> tuple[np.ndarray, np.ndarray]:
         self.check_fitted()
         seen = data.pooled() if self.pooled else data
         if seen.n_measurements != len(self.loadings_):
@@ -292,7 +301,7 @@ class FModeling(LatentModel):
             warnings.warn(
                 f"the held-out loss was still falling after {self.max_iterations} iterations: raise max_iterations",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return best
 
@@ -309,7 +318,7 @@ class FModeling(LatentModel):
                 f"{share:.0%} of the posterior variances came out below zero or nearly so and were raised: the score is too rough "
                 "for its data; use fewer splines, a score that sees less, or more samples",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return posterior
 

@@ -26,6 +26,7 @@ from latentcause.models.subspace import Subspace, project
 from latentcause.progress import progress
 from latentcause.scm import Mechanism, StructuralCausalModel
 from latentcause.splines import UniformBSpline
+from latentcause.threads import threads_for
 from latentcause.training import resolve_device
 
 RANGE = (0.002, 0.998)
@@ -42,6 +43,9 @@ PATIENCE = 4
 
 SETTLED = 1e-2
 """Mean relative change of the loadings over the last iterations of a sampled fit, below which it counts as converged."""
+
+BURN_IN_MOVES = 20
+"""Chain moves before the first draw of new samples' posteriors."""
 
 MOVES, BURN_IN_SHARE = 3, 0.5
 """Chain moves per sampled E-step, and the share of iterations before their averaging begins."""
@@ -151,6 +155,10 @@ class GModeling(LatentModel):
             For data that `MultiDomainData.validate_for` refuses, parameters out of range, and an exact E-step asked for
             where there is none.
         """
+        with threads_for(data.n_samples):
+            return self._fit(data)
+
+    def _fit(self, data: MultiDomainData) -> Self:
         if self.draws < 2:
             raise ValueError(f"draws={self.draws} must be at least 2: their spread is the posterior variance")
         if self.max_iterations < 1:
@@ -177,7 +185,7 @@ class GModeling(LatentModel):
             warnings.warn(
                 f"the likelihood was still rising after {self.max_iterations} iterations: raise max_iterations",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 
@@ -189,6 +197,10 @@ class GModeling(LatentModel):
         ValueError
             If ``data`` has another number of measurements, or targets a node that no domain of the fit targeted.
         """
+        with threads_for(data.n_samples):
+            return self._posterior(data)
+
+    def _posterior(self, data: MultiDomainData) -> tuple[np.ndarray, np.ndarray]:
         self.check_fitted()
         if data.n_measurements != len(self.loadings_):
             raise ValueError(
@@ -204,7 +216,7 @@ class GModeling(LatentModel):
             reach = torch.from_numpy(np.stack([self.latents_.min(0), self.latents_.max(0)])).to(device)
             result = ExactEStep(domain, indicator, reach)(self._prior, u, self._measurement.noise)
         else:
-            sampler = SampledEStep(domain, indicator, burn_in=1, moves=MOVES, seed=self.seed)
+            sampler = SampledEStep(domain, indicator, burn_in=1, moves=BURN_IN_MOVES, seed=self.seed)
             sampler(self._prior, u, self._measurement.noise)
             result = sampler.final(self._prior, u, self._measurement.noise, self.draws)
         return result.mean.cpu().numpy(), result.variance.cpu().numpy()

@@ -23,17 +23,19 @@ UNIDENTIFIED = 0.3
 
 @dataclass(frozen=True)
 class Start:
-    """The measurement model to begin with, and the direction errors (d,) of its columns where they were estimated."""
+    """The measurement model to begin with; where loadings were estimated, which nodes (d,) the data do not identify.
+
+    A node counts as such when the standard error of its column's direction is not small (`UNIDENTIFIED`), or when no domain
+    targets it: the standard errors trust the Gaussian model, and on real data it can be sure and wrong about such a node.
+    """
 
     subspace: Subspace
     measurement: Measurement
-    column_errors: np.ndarray | None
+    lost: np.ndarray | None
 
     def unidentified(self, graph: CausalGraph) -> tuple[str, ...]:
-        """Nodes whose loadings the data do not determine (`UNIDENTIFIED`)."""
-        if self.column_errors is None:
-            return ()
-        return tuple(n for n, error in zip(graph.nodes, self.column_errors, strict=True) if not error < UNIDENTIFIED)
+        """The nodes that the data do not identify."""
+        return () if self.lost is None else tuple(n for n, lost in zip(graph.nodes, self.lost, strict=True) if lost)
 
 
 class MeasurementSettings(Protocol):
@@ -91,15 +93,16 @@ def starting_point(data: MultiDomainData, indicator: np.ndarray, settings: Measu
     fit = InterventionalGaussian(
         graph, indicator, moments, variance, interventions=interventions, orthonormal=columns != "psd"
     ).fit(seed=seed)
-    start = Start(subspace, Measurement(torch.from_numpy(fit.mixing), variance, columns), fit.column_errors)
+    unsure = ~(fit.column_errors < UNIDENTIFIED) | ~indicator.any(0)
+    start = Start(subspace, Measurement(torch.from_numpy(fit.mixing), variance, columns), unsure)
     lost = start.unidentified(graph)
     if lost:
         warnings.warn(
-            f"these domains do not identify {', '.join(lost)}: many directions of the loadings fit nearly as well (standard "
-            f"error above {UNIDENTIFIED} rad). Add domains that target {'it' if len(lost) == 1 else 'them'}, or give loadings "
-            "if the measurement panel is known",
+            f"these domains do not identify {', '.join(lost)}: none targets {'it' if len(lost) == 1 else 'them'}, or other "
+            f"directions of the loadings fit nearly as well (standard error above {UNIDENTIFIED} rad). Add domains that target "
+            f"{'it' if len(lost) == 1 else 'them'}, or give loadings if the measurement panel is known",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return start
 
