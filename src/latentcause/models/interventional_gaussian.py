@@ -223,9 +223,11 @@ class InterventionalGaussian:
         """G^-1 near ``start``: rotated by a skew-symmetric generator, or multiplied by I plus an off-diagonal matrix."""
         generator = step.new_zeros(*step.shape[:-1], self._d, self._d)
         generator[..., self._free[0], self._free[1]] = step
+        identity = torch.eye(self._d, dtype=step.dtype)
         if self.orthonormal:
-            return torch.matrix_exp(generator - generator.transpose(-1, -2)) @ start
-        return (torch.eye(self._d, dtype=step.dtype) + generator) @ start
+            half = 0.5 * (generator - generator.transpose(-1, -2))
+            return torch.linalg.solve(identity - half, (identity + half) @ start)  # Cayley's rotation: cheaper than exp
+        return (identity + generator) @ start
 
     # --- the full likelihood -----------------------------------------------------------------------------------------
 
