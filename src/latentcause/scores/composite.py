@@ -78,7 +78,8 @@ class CausalScore:
         if self._network_views:
             named = ", ".join(f"{graph.nodes[v.columns[0]]} ({len(v.columns)} variables)" for v in self._network_views)
             warnings.warn(
-                f"a spline score of {n_splines} functions per variable would pass {max_functions} functions for {named}: "
+                f"more than {MOST_VARIABLES} variables, or {n_splines} spline functions of each, would "
+                f"pass {max_functions} functions for {named}: "
                 "a neural score takes over there",
                 UserWarning,
                 stacklevel=3,
