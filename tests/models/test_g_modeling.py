@@ -460,3 +460,12 @@ def test_a_fit_on_a_gpu_agrees_with_the_cpu():
     cpu, gpu = (near(device=device).fit(data) for device in ("cpu", "cuda"))
     assert np.allclose(gpu.latents_, cpu.latents_, atol=0.02)
     assert np.allclose(gpu.transform(data), gpu.latents_, atol=1e-5)
+
+
+def test_a_node_that_every_domain_targets_is_named():
+    system = interventional_system(CausalGraph.chain(2), n_measurements=10, seed=0)
+    sample = system.sample(300, {"first": ["z1"], "both": ["z1", "z2"]}, seed=1)
+    with pytest.warns(UserWarning, match="every domain targets z1, so nothing shows what makes it when left alone"):
+        fit = GModeling(system.graph).fit(sample.data)
+    assert fit.scm_.mechanisms["z1"] == fit.intervened_["z1"]
+    assert fit.scm_.mechanisms["z2"] != fit.intervened_["z2"]

@@ -167,6 +167,14 @@ class GModeling(LatentModel):
         indicator = data.indicator(self.graph)
         start = starting_point(data, indicator, self)
         self.unidentified_ = start.unidentified(self.graph)
+        always = [node for node, hit in zip(self.graph.nodes, indicator.all(0), strict=True) if hit]
+        if always:
+            warnings.warn(
+                f"every domain targets {', '.join(always)}, so nothing shows what makes it when left alone: scm_ has its "
+                "intervened mechanism there; add a domain that does not target it",
+                UserWarning,
+                stacklevel=3,
+            )
         device = resolve_device(self.device)
         self._measurement = start.measurement.to(device)
         coordinates = torch.from_numpy(start.subspace.coordinates).to(device)
