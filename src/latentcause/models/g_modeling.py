@@ -167,7 +167,7 @@ class GModeling(LatentModel):
         indicator = data.indicator(self.graph)
         start = starting_point(data, indicator, self)
         self.unidentified_ = start.unidentified(self.graph)
-        always = [node for node, hit in zip(self.graph.nodes, indicator.all(0), strict=True) if hit]
+        always = [node for node, hit in zip(self.graph.nodes, indicator.T, strict=True) if hit.all()]
         if always:
             warnings.warn(
                 f"every domain targets {', '.join(always)}, so nothing shows what makes it when left alone: scm_ has its "
