@@ -239,7 +239,7 @@ def mechanism(
     ax.axvspan(low, high, color=QUIET, alpha=0.15, linewidth=0)
     for shown, colour, label in ((baseline.mechanisms[node], BASE, "baseline"), (intervened, TARGETED, "intervened")):
         if shown is not None:
-            mean, sd = _mean_of(shown, grid), shown.variance**0.5
+            mean, sd = _mean_of(shown, grid), shown.noise.variance**0.5
             ax.plot(x, mean, color=colour, label=label)
             ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
     if truth is not None:

@@ -18,7 +18,7 @@ from latentcause.models.baselines import IVAE, PCA, SCMVAE, VAE, ConditionalVAE,
 from latentcause.models.f_modeling import FModeling
 from latentcause.models.g_modeling import GModeling
 from latentcause.report import Report
-from latentcause.scm import FunctionMechanism, Mechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, FunctionMechanism, StructuralCausalModel
 
 SAMPLES, QUICK_SAMPLES = 2000, 300  # of each domain
 DRAWS = 50_000
@@ -144,17 +144,17 @@ def _report(sample: InterventionalSample, floor: float, results: Results, rows: 
     return report.figure("history", plots.history(g_model.history_), "Log-likelihood per sample of g-modeling")
 
 
-def _oriented(model: GModeling, latents: np.ndarray) -> tuple[StructuralCausalModel, dict[str, Mechanism]]:
+def _oriented(model: GModeling, latents: np.ndarray) -> tuple[StructuralCausalModel, dict[str, AdditiveMechanism]]:
     """The learned mechanisms with the signs of these latents, which are the model's own up to a sign a node."""
     graph = model.graph
     signs = torch.from_numpy(np.sign((model.latents_ * latents).sum(axis=0)))
 
-    def turned(node: str, mechanism: Mechanism) -> Mechanism:
+    def turned(node: str, mechanism: AdditiveMechanism) -> AdditiveMechanism:
         above = [graph.index(parent) for parent in graph.parents(node)]
         sign = float(signs[graph.index(node)])
         return FunctionMechanism(lambda parents: sign * mechanism.mean(signs[above] * parents), mechanism.variance)
 
-    baseline = {node: turned(node, mechanism) for node, mechanism in model.scm_.mechanisms.items()}
+    baseline = {node: turned(node, mechanism) for node, mechanism in model.scm_.gaussian_mechanisms.items()}
     return StructuralCausalModel(graph, baseline), {node: turned(node, m) for node, m in model.intervened_.items()}
 
 

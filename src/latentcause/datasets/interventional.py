@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentcause.data import MultiDomainData
 from latentcause.graph import CausalGraph
-from latentcause.scm import FunctionMechanism, LinearMechanism, Mechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, FunctionMechanism, LinearMechanism, StructuralCausalModel
 
 Family = Literal["bounded", "saturating", "linear", "literal"]
 InterventionKind = Literal["hard", "shift", "variance"]
@@ -42,7 +42,7 @@ class InterventionalSystem:
     ----------
     baseline : StructuralCausalModel
         The mechanisms f_j of Eq. (3.4).
-    intervened : dict from node to Mechanism
+    intervened : dict from node to AdditiveMechanism
         The mechanisms h_j that take over in the domains that target node j.
     loadings : ndarray (d_x, d_z)
         A, with orthogonal columns.
@@ -51,7 +51,7 @@ class InterventionalSystem:
     """
 
     baseline: StructuralCausalModel
-    intervened: dict[str, Mechanism]
+    intervened: dict[str, AdditiveMechanism]
     loadings: np.ndarray
     noise_variance: float
 
@@ -158,8 +158,8 @@ def interventional_system(
     if scales is not None and len(scales) != d_z:
         raise ValueError(f"scales has {len(scales)} entries for {d_z} nodes: give one per node")
     rng = np.random.default_rng(seed)
-    baseline: dict[str, Mechanism] = {}
-    intervened: dict[str, Mechanism] = {}
+    baseline: dict[str, AdditiveMechanism] = {}
+    intervened: dict[str, AdditiveMechanism] = {}
     for node in graph.nodes:
         weights = tuple(rng.uniform(-1.0, 1.0, len(graph.parents(node))))
         baseline[node] = _mechanism(family, weights, 0.0, latent_noise_variance)
@@ -187,7 +187,7 @@ def random_orthonormal(rows: int, columns: int, rng: np.random.Generator) -> np.
     return q * np.sign(np.diag(r))
 
 
-def _mechanism(family: Family, weights: tuple[float, ...], shift: float, variance: float) -> Mechanism:
+def _mechanism(family: Family, weights: tuple[float, ...], shift: float, variance: float) -> AdditiveMechanism:
     if not weights or family == "linear":
         return LinearMechanism(weights, shift, variance)
     g = _NONLINEARITIES[family]

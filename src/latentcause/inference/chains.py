@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentcause.scm import Mechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, StructuralCausalModel
 
 TRAJECTORY = 2.0
 """Longest move in units of the posterior's own time. A quarter period of a Gaussian, 1.57, forgets the start best; lengths
@@ -20,7 +20,7 @@ TARGET_ACCEPTANCE = 0.8
 class Assigned:
     """The mechanism that makes a node in some of the rows."""
 
-    mechanism: Mechanism
+    mechanism: AdditiveMechanism
     rows: Tensor
 
 
@@ -30,9 +30,9 @@ RowMechanisms = list[tuple[int, list[int], list[Assigned]]]
 
 def everywhere(scm: StructuralCausalModel, n: int) -> RowMechanisms:
     """One structural causal model for all of n rows."""
-    graph, rows = scm.graph, torch.arange(n)
+    graph, rows, mechanisms = scm.graph, torch.arange(n), scm.gaussian_mechanisms
     return [
-        (j, [graph.index(p) for p in graph.parents(node)], [Assigned(scm.mechanisms[node], rows)])
+        (j, [graph.index(p) for p in graph.parents(node)], [Assigned(mechanisms[node], rows)])
         for j, node in enumerate(graph.nodes)
     ]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentcause.graph import CausalGraph
-from latentcause.scm import Mechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, StructuralCausalModel
 
 STEPS_PER_DEVIATION = 2.0
 """Grid points per standard deviation of the narrowest posterior: the trapezoid rule is then exact to about 1e-8 for linear
@@ -84,13 +84,14 @@ class Grid:
         children of slope^2 / (noise + variance of the child).
         """
         graph = scm.graph
-        variances = y.new_tensor([scm.mechanisms[node].variance for node in graph.nodes])
+        mechanisms = scm.gaussian_mechanisms
+        variances = y.new_tensor([mechanisms[node].variance for node in graph.nodes])
         margin = MARGIN * torch.sqrt(noise_variance)
         low, high = y.amin(0) - margin, y.amax(0) + margin
         precision = 1.0 / noise_variance + 1.0 / variances
         for j, node in enumerate(graph.nodes):
             for p in map(graph.index, graph.parents(node)):
-                slope = _steepest(scm.mechanisms[node], float(low[p]), float(high[p]), y)
+                slope = _steepest(mechanisms[node], float(low[p]), float(high[p]), y)
                 precision[p] += slope**2 / (noise_variance[j] + variances[j])
         return cls(low, high, precision.rsqrt() / STEPS_PER_DEVIATION, graph.nodes)
 
@@ -125,7 +126,8 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
     index = {node: j for j, node in enumerate(graph.nodes)}
     order = [index[node] for node in graph.topological_order]
     parent = [index[graph.parents(node)[0]] if graph.parents(node) else None for node in graph.nodes]
-    priors = [_transition(scm.mechanisms[node], grid, j, parent[j]) for j, node in enumerate(graph.nodes)]
+    mechanisms = scm.gaussian_mechanisms
+    priors = [_transition(mechanisms[node], grid, j, parent[j]) for j, node in enumerate(graph.nodes)]
     likelihoods, log_scale = _likelihoods(y, noise_variance, grid)
 
     upward = list(likelihoods)  # L_j times the messages of all children
@@ -163,13 +165,13 @@ def tree_posterior(scm: StructuralCausalModel, y: Tensor, noise_variance: Tensor
     return _summarise(beliefs, edge_tables, log_likelihood, grid)
 
 
-def _steepest(mechanism: Mechanism, low: float, high: float, like: Tensor) -> float:
+def _steepest(mechanism: AdditiveMechanism, low: float, high: float, like: Tensor) -> float:
     """Largest slope of a mechanism of one parent between two of its values."""
     points = torch.linspace(low, high, PROBES, dtype=like.dtype, device=like.device)
     return float(mechanism.mean(points[:, None]).diff().abs().max()) * (PROBES - 1) / (high - low)
 
 
-def _transition(mechanism: Mechanism, grid: Grid, j: int, parent: int | None) -> Tensor:
+def _transition(mechanism: AdditiveMechanism, grid: Grid, j: int, parent: int | None) -> Tensor:
     """p(z_j | z_parent) on the grid times the step: (K_parent, K_j), or (K_j,) for a root."""
     points = grid.points[j]
     if parent is None:

@@ -24,7 +24,7 @@ from latentcause.models.starting import Initialisation, starting_point
 from latentcause.models.structural_prior import BASELINE, INTERVENED, VARIANCE_FLOOR, StructuralPrior
 from latentcause.models.subspace import Subspace, project
 from latentcause.progress import progress
-from latentcause.scm import Mechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, StructuralCausalModel
 from latentcause.splines import UniformBSpline
 from latentcause.threads import threads_for
 from latentcause.training import resolve_device
@@ -95,7 +95,7 @@ class GModeling(LatentModel):
     noise_variance_ : float
     scm_ : StructuralCausalModel
         The baseline mechanisms.
-    intervened_ : dict from node to Mechanism
+    intervened_ : dict from node to AdditiveMechanism
         The intervened mechanisms of the nodes that some domain targets.
     history_ : list of dict
         Log-likelihood per sample, noise variance, and change of the loadings per iteration.
@@ -423,7 +423,7 @@ class GModeling(LatentModel):
     def _publish_mechanisms(self) -> None:
         nodes = list(enumerate(self.graph.nodes))
         self.scm_ = StructuralCausalModel(self.graph, {node: self._prior.mechanism(j, BASELINE) for j, node in nodes})
-        self.intervened_: dict[str, Mechanism] = {
+        self.intervened_: dict[str, AdditiveMechanism] = {
             node: self._prior.mechanism(j, INTERVENED) for j, node in nodes if self._prior.mechanisms[j][INTERVENED]
         }
 

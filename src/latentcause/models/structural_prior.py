@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentcause.graph import CausalGraph
 from latentcause.inference.tree import Grid, TreePosterior
-from latentcause.scm import LinearMechanism, Mechanism, SplineMechanism, StructuralCausalModel
+from latentcause.scm import AdditiveMechanism, LinearMechanism, SplineMechanism, StructuralCausalModel
 from latentcause.splines import UniformBSpline
 
 BASELINE, INTERVENED = 0, 1
@@ -85,7 +85,7 @@ class StructuralPrior:
             self.graph, {node: self.mechanism(j, int(targeted[j])) for j, node in enumerate(self.graph.nodes)}
         )
 
-    def mechanism(self, j: int, state: int) -> Mechanism:
+    def mechanism(self, j: int, state: int) -> AdditiveMechanism:
         """The current mechanism of node j, in the public form."""
         fitted = self.mechanisms[j][state]
         if fitted is None:  # never seen in the data: the other state is the best guess there is
