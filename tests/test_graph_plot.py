@@ -7,7 +7,7 @@ from hypothesis import given
 
 from graph_strategies import graphs
 from latentcause.graph import CausalGraph
-from latentcause.graph_plot import layout
+from latentcause.graph_plot import HEADS, draw_mixed, layout
 
 
 @given(graphs())
@@ -30,3 +30,40 @@ def test_plot_shows_every_node_and_edge() -> None:
     assert len(ax.texts) - len(texts) == 3  # one arrow an edge
     ax.figure.canvas.draw()
     assert CausalGraph.from_string("$x").plot(ax) is ax
+
+
+MIXED = [
+    ("a", "tail", "arrow", "b"),
+    ("c", "circle", "circle", "b"),
+    ("c", "arrow", "arrow", "d"),
+    ("e", "tail", "tail", "a"),
+]
+
+
+def test_mixed_edges_show_one_mark_an_end() -> None:
+    ax = draw_mixed(("a", "b", "c", "d", "e"), MIXED, highlight=("a",))
+    heads = [text.arrow_patch.get_arrowstyle() for text in ax.texts if not text.get_text()]
+    rings = [head for head in heads if head is HEADS["circle"]["arrowstyle"]]
+    assert len(heads) == 5  # b; c and b; c and d
+    assert len(rings) == 2
+    ax.figure.canvas.draw()
+    xs = {text.get_text(): text.get_position()[0] for text in ax.texts if text.get_text()}
+    assert xs["a"] < xs["b"]
+
+
+def test_a_mixed_edge_keeps_its_marks_at_their_ends_whichever_way_it_is_laid_out() -> None:
+    for edge in (("a", "tail", "circle", "b"), ("b", "circle", "tail", "a")):
+        ax = draw_mixed(("a", "b"), [edge])
+        place = {text.get_text(): text.get_position() for text in ax.texts if text.get_text()}
+        (ring,) = [text for text in ax.texts if not text.get_text()]
+        assert ring.xy == place["b"]
+
+
+def test_directed_edges_in_a_cycle_are_drawn_on_a_circle() -> None:
+    cycle = [("a", "tail", "arrow", "b"), ("b", "tail", "arrow", "c"), ("c", "tail", "arrow", "a")]
+    ax = draw_mixed(("a", "b", "c"), cycle)
+    places = np.array([text.get_position() for text in ax.texts if text.get_text()])
+    assert np.allclose(np.linalg.norm(places, axis=1), np.linalg.norm(places[0]))
+    assert np.allclose(np.linalg.norm(places[0] - places[1]), 1)
+    assert len(ax.texts) == 6
+    ax.figure.canvas.draw()
