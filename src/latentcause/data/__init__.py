@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from latentcause.data.moments import Moments
 from latentcause.data.multi_domain import MultiDomainData
+from latentcause.data.variables import Variables
 
-__all__ = ["Moments", "MultiDomainData"]
+__all__ = ["Moments", "MultiDomainData", "Variables"]
