@@ -138,11 +138,25 @@ def parse_dot(text: str) -> Parsed:
     return _DotReader(text).graph()
 
 
-def format_dot(nodes: Iterable[str], edges: Iterable[Edge]) -> str:
-    """The graph in the DOT language: every node in order, then every edge."""
+def format_dot(nodes: Iterable[str], edges: Iterable[Edge], undirected: Iterable[Edge] = ()) -> str:
+    """The graph in the DOT language: every node in order, then every edge, those without a direction last."""
     lines = [f"  {_quoted(node)};" for node in nodes]
     lines += [f"  {_quoted(cause)} -> {_quoted(effect)};" for cause, effect in edges]
+    lines += [f"  {_quoted(a)} -> {_quoted(b)} [dir=none];" for a, b in undirected]
     return "\n".join(["digraph {", *lines, "}", ""])
+
+
+def format_marked_dot(nodes: Iterable[str], edges: Iterable[tuple[str, str, str, str]]) -> str:
+    """The graph in the DOT language: edges (a, mark at a, mark at b, b) with tails, arrowheads and open circles."""
+    lines = [f"  {_quoted(node)};" for node in nodes]
+    lines += [
+        f"  {_quoted(a)} -> {_quoted(b)} [dir=both, arrowtail={_DOT_HEADS[at_a]}, arrowhead={_DOT_HEADS[at_b]}];"
+        for a, at_a, at_b, b in edges
+    ]
+    return "\n".join(["digraph {", *lines, "}", ""])
+
+
+_DOT_HEADS = {"tail": "none", "arrow": "normal", "circle": "odot"}
 
 
 class _DotReader:
