@@ -1,24 +1,34 @@
-"""Structural causal models: mechanisms and noise on a causal graph; sampling, interventions and counterfactuals."""
+"""Structural causal models: mechanisms and noise on a causal graph; fitting, sampling, interventions, counterfactuals, effects."""
 
+from latentcause.scm.categorical import CategoricalMechanism, DummyCoded
+from latentcause.scm.effects import Effect
+from latentcause.scm.interventions import Shift
 from latentcause.scm.mechanisms import (
     AdditiveMechanism,
     FunctionMechanism,
+    GeneralMechanism,
     LinearMechanism,
     Mechanism,
     SplineMechanism,
 )
 from latentcause.scm.model import StructuralCausalModel
-from latentcause.scm.noise import EmpiricalNoise, GaussianNoise, KernelNoise, Noise
+from latentcause.scm.noise import EmpiricalNoise, GaussianNoise, KernelNoise, Noise, UniformNoise
 
 __all__ = [
     "AdditiveMechanism",
+    "CategoricalMechanism",
+    "DummyCoded",
+    "Effect",
     "EmpiricalNoise",
     "FunctionMechanism",
     "GaussianNoise",
+    "GeneralMechanism",
     "KernelNoise",
     "LinearMechanism",
     "Mechanism",
     "Noise",
+    "Shift",
     "SplineMechanism",
     "StructuralCausalModel",
+    "UniformNoise",
 ]

@@ -42,7 +42,13 @@ class Mechanism(ABC):
 
     @abstractmethod
     def mean(self, parents: Tensor) -> Tensor:
-        """E[z_j | parents]: (..., number of parents) -> (...)."""
+        """E[z_j | parents], where the noise has mean zero: (..., number of parents) -> (...).
+
+        Raises
+        ------
+        ValueError
+            Where it is not known.
+        """
 
     @abstractmethod
     def log_density(self, values: Tensor, parents: Tensor) -> Tensor:
@@ -184,6 +190,45 @@ class FunctionMechanism(AdditiveMechanism):
     def mean(self, parents: Tensor) -> Tensor:
         """``function(parents)``."""
         return self.function(parents)
+
+
+@dataclass(frozen=True)
+class GeneralMechanism(Mechanism):
+    """z_j = function(parents, noise), for any form given as code (so it cannot be saved to a file).
+
+    Parameters
+    ----------
+    function : callable
+        Takes parents (n, number of parents) and noise (n,), returns (n,).
+    noise : Noise
+    inverse : callable, optional
+        Takes values (n,) and parents (n, number of parents), returns the noise (n,) behind them:
+        ``inverse(function(p, u), p) == u``. Without it counterfactuals that need this noise are refused.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor] = field(repr=False)
+    noise: Noise
+    inverse: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
+
+    def predict(self, parents: Tensor, noise: Tensor) -> Tensor:
+        """``function(parents, noise)``."""
+        return self.function(parents, noise)
+
+    def abduct(self, values: Tensor, parents: Tensor) -> Tensor:
+        """``inverse(values, parents)``; refused where no inverse is given."""
+        if self.inverse is None:
+            raise ValueError(
+                "its GeneralMechanism has no inverse, so the noise behind a value is unknown: give one as inverse="
+            )
+        return self.inverse(values, parents)
+
+    def mean(self, parents: Tensor) -> Tensor:
+        """Refused: the mean of an arbitrary function of noise is not known in closed form."""
+        raise ValueError("a GeneralMechanism has no mean in closed form: sample it instead")
+
+    def log_density(self, values: Tensor, parents: Tensor) -> Tensor:
+        """Refused: it would need the derivative of the inverse."""
+        raise ValueError("a GeneralMechanism has no density in closed form: use an additive mechanism")
 
 
 def _check_count(what: str, count: int, parents: Tensor) -> None:

@@ -16,6 +16,11 @@ class Noise(ABC):
 
     @property
     @abstractmethod
+    def mean(self) -> float:
+        """Mean, in the units of the values."""
+
+    @property
+    @abstractmethod
     def variance(self) -> float:
         """Variance, in the squared units of the values."""
 
@@ -50,14 +55,44 @@ class GaussianNoise(Noise):
         if not 0 <= self.variance < math.inf:
             raise ValueError(f"the noise variance is {self.variance}: give a finite number of at least 0")
 
+    @property
+    def mean(self) -> float:
+        """Zero."""
+        return 0.0
+
     def sample(self, n: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """Sqrt(variance) times n standard normal values."""
         draws = torch.randn(n, generator=generator, dtype=like.dtype, device=like.device)
         return draws.mul_(self.variance**0.5)
 
     def log_density(self, values: Tensor) -> Tensor:
-        """-(u^2 / variance + log(2 pi variance)) / 2."""
+        """-(u^2 / variance + log(2 pi variance)) / 2; refused where the variance is 0."""
+        if self.variance == 0:
+            raise ValueError("Gaussian noise of variance 0 has no density: give a positive variance")
         return -0.5 * (values.square() / self.variance + math.log(2 * math.pi * self.variance))
+
+
+@dataclass(frozen=True)
+class UniformNoise(Noise):
+    """u ~ U[0, 1): what a category is drawn from, by the inverse of its distribution function."""
+
+    @property
+    def mean(self) -> float:
+        """One half."""
+        return 0.5
+
+    @property
+    def variance(self) -> float:
+        """1 / 12."""
+        return 1 / 12
+
+    def sample(self, n: int, like: Tensor, generator: torch.Generator) -> Tensor:
+        """n values in [0, 1)."""
+        return torch.rand(n, generator=generator, dtype=like.dtype, device=like.device)
+
+    def log_density(self, values: Tensor) -> Tensor:
+        """Zero within [0, 1], minus infinity outside."""
+        return torch.where((values >= 0) & (values <= 1), 0.0, -math.inf).to(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +114,11 @@ class EmpiricalNoise(Noise):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _checked_values(self.values))
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return float(self.values.mean())
 
     @property
     def variance(self) -> float:
@@ -128,6 +168,11 @@ class KernelNoise(Noise):
             raise ValueError(
                 f"the bandwidth is {self.bandwidth}: give a positive number, or noise that is not constant"
             )
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return float(self.values.mean())
 
     @property
     def variance(self) -> float:
