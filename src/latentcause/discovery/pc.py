@@ -8,6 +8,7 @@ import numpy as np
 
 from latentcause.data.variables import Variables
 from latentcause.discovery import meek
+from latentcause.discovery.colliders import Collider, find_colliders
 from latentcause.discovery.cpdag import CPDAG, Separation, pair
 from latentcause.discovery.independence import IndependenceTest, choose_test
 from latentcause.discovery.knowledge import BackgroundKnowledge
@@ -30,9 +31,10 @@ def pc(
 
     1. Skeleton: edges are removed by conditions of growing size (`find_skeleton`; stable after Colombo and Maathuis,
        JMLR 15, 2014).
-    2. V-structures a -> c <- b, where a and b are not adjacent and c is not in their separation. Where two contradict
-       each other, background knowledge, or would close a cycle, the one whose separation has the larger p-value stands
-       (equal ones: in the order of the names) and the other is dropped.
+    2. V-structures a -> c <- b by the majority rule (`find_colliders`): a and b are not adjacent, and most of their
+       separations leave out c. Where two contradict each other or would close a cycle, the one that stands is the one
+       with fewer separations that hold c; of equals, the one with the larger p-value; of these, the first by name. The
+       other is dropped, as is one that contradicts background knowledge.
     3. Meek's four rules.
     4. Where no DAG fits what came out, which happens when tests err, the sinks of the graph are removed one by one, each time
        one that needs the fewest further v-structures, and the class of the DAG so found is returned.
@@ -84,7 +86,7 @@ def pc(
     required, forbidden = (knowledge or BackgroundKnowledge()).matrices(asked.nodes)
     skeleton = find_skeleton(asked, alpha, max_given, required | required.T, forbidden & forbidden.T)
     orientation = _Orientation(asked.nodes, skeleton, required, forbidden)
-    marks = orientation.finished()
+    marks = orientation.finished(find_colliders(asked, skeleton, alpha))
     return _named(asked.nodes, columns, marks, skeleton, orientation.conflicts)
 
 
@@ -105,10 +107,10 @@ class _Orientation:
                 "forbid fewer of them"
             )
 
-    def finished(self) -> np.ndarray:
-        """The marks of a class of DAGs."""
-        for a, c, b in self._colliders():
-            self._enter(a, c, b)
+    def finished(self, colliders: list[Collider]) -> np.ndarray:
+        """The marks of a class of DAGs with these colliders, as far as they agree."""
+        for collider in sorted(colliders, key=self._order):
+            self._enter(collider.a, collider.c, collider.b)
         marks, frozen = meek.close(self.skeleton.adjacent & ~self.arrows.T)
         dag, unwanted = meek.extend(marks, self.rank)
         if not unwanted and not frozen.any():
@@ -121,15 +123,10 @@ class _Orientation:
         ]
         return repaired
 
-    def _colliders(self) -> list[tuple[int, int, int]]:
-        """Triples a -> c <- b that the separations ask for, the surest first."""
-        found = []
-        for (a, b), given in self.skeleton.separations.items():
-            between = np.flatnonzero(self.skeleton.adjacent[a] & self.skeleton.adjacent[b])
-            for c in between[~np.isin(between, given)]:
-                ranks = (self.rank[c], *sorted((self.rank[a], self.rank[b])))
-                found.append(((-self.skeleton.p_values[a, b], *ranks), (a, int(c), b)))
-        return [triple for _, triple in sorted(found)]
+    def _order(self, collider: Collider) -> tuple[float, ...]:
+        """The surest first; between equals, by name."""
+        ends = sorted((self.rank[collider.a], self.rank[collider.b]))
+        return (collider.share, -collider.p_value, self.rank[collider.c], *ends)
 
     def _enter(self, a: int, c: int, b: int) -> None:
         for end in (a, b):

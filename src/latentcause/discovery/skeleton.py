@@ -26,11 +26,14 @@ class Skeleton:
         Symmetric: for removed pairs, of the separation; for adjacent ones, the largest of all tests.
     separations : dict from (i, j), i < j, to tuple of int
         The condition that separates a removed pair; pairs that background knowledge removed are not in it.
+    depth : int
+        Largest size of a condition that was asked.
     """
 
     adjacent: np.ndarray
     p_values: np.ndarray
     separations: dict[tuple[int, int], tuple[int, ...]]
+    depth: int
 
 
 def find_skeleton(
@@ -62,11 +65,12 @@ def find_skeleton(
     if excluded is not None:
         adjacent &= ~excluded
     p_values, separations = np.zeros((d, d)), dict[tuple[int, int], tuple[int, ...]]()
-    deepest = d - 2 if max_given is None else min(max_given, d - 2)
+    depth, deepest = 0, d - 2 if max_given is None else min(max_given, d - 2)
     with progress("searching separations", deepest + 1, "edges") as report:
         for k in range(deepest + 1):
             if k and adjacent.sum(axis=1).max() <= k:
                 break
+            depth = k
             best, conditions = _best_conditions(test, adjacent, kept, k)
             p_values = np.maximum(p_values, best)
             removed = adjacent & ~kept & (best > alpha)
@@ -74,7 +78,7 @@ def find_skeleton(
                 separations[i, j] = conditions[i, j]
             adjacent = adjacent & ~removed
             report(k + 1, int(adjacent.sum()) // 2)
-    return Skeleton(adjacent, p_values, separations)
+    return Skeleton(adjacent, p_values, separations, depth)
 
 
 def _best_conditions(
