@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentcause import datasets, metrics, plots
+    from latentcause import datasets, discovery, metrics, plots
     from latentcause.data import MultiDomainData
+    from latentcause.discovery.cpdag import CPDAG
     from latentcause.graph import CausalGraph
     from latentcause.io import load, save
     from latentcause.models.f_modeling import FModeling
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "CPDAG",
     "CausalGraph",
     "FModeling",
     "GModeling",
     "MultiDomainData",
     "StructuralCausalModel",
     "datasets",
+    "discovery",
     "load",
     "metrics",
     "plots",
@@ -31,6 +34,7 @@ __all__ = [
 
 # Names are imported when they are first used (PEP 562): torch, scipy and matplotlib take seconds to load.
 _MODULE_OF = {
+    "CPDAG": "latentcause.discovery.cpdag",
     "CausalGraph": "latentcause.graph",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
