@@ -10,6 +10,7 @@ from graph_strategies import graphs
 from latentcause import CausalGraph, StructuralCausalModel
 from latentcause.scm import FunctionMechanism, LinearMechanism, SplineMechanism
 from latentcause.splines import UniformBSpline
+from scm_systems import linear_model
 
 DIAMOND = CausalGraph.from_string("a -> b; a -> c; b -> d; c -> d")
 MECHANISMS = {
@@ -23,20 +24,6 @@ MECHANISMS = {
 @pytest.fixture
 def diamond() -> StructuralCausalModel:
     return StructuralCausalModel(DIAMOND, MECHANISMS)
-
-
-def linear_model(graph: CausalGraph, seed: int) -> tuple[StructuralCausalModel, np.ndarray, np.ndarray, np.ndarray]:
-    """A random linear-Gaussian model with its weights B (child, parent), intercepts and noise variances."""
-    rng = np.random.default_rng(seed)
-    B = rng.uniform(-1, 1, (len(graph), len(graph))) * graph.adjacency.T
-    intercepts, variances = rng.normal(size=len(graph)), rng.uniform(0.2, 2.0, len(graph))
-    mechanisms = {
-        node: LinearMechanism(
-            tuple(B[j, [graph.index(p) for p in graph.parents(node)]]), float(intercepts[j]), float(variances[j])
-        )
-        for j, node in enumerate(graph.nodes)
-    }
-    return StructuralCausalModel(graph, mechanisms), B, intercepts, variances
 
 
 def assert_moments(sample: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> None:

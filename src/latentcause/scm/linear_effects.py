@@ -184,9 +184,9 @@ def _batched_weights(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:
     """Weights (R, p) that solve gram (R, p, p) weights = cross (R, p); not numbers where gram is singular."""
     if not gram.shape[1]:
         return np.empty(cross.shape)
-    scale = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
-    constant = (scale < 1e-12).any(axis=1)
-    scale = np.where(scale < 1e-12, 1.0, scale)
+    variances = np.diagonal(gram, axis1=1, axis2=2)  # about 1, as columns are standardised before resampling
+    constant = (variances < 1e-12).any(axis=1)
+    scale = np.sqrt(np.where(variances < 1e-12, 1.0, variances))
     correlation = gram / (scale[:, :, None] * scale[:, None, :])
     singular = constant | (np.linalg.eigvalsh(correlation)[:, 0] < COLLINEAR)
     correlation[singular] = np.eye(gram.shape[1])
