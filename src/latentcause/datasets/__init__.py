@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         interventional_system,
         random_dag,
     )
+    from latentcause.datasets.random_systems import random_system
     from latentcause.datasets.sachs import SachsCells, SachsPanel, load_sachs
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "interventional_system",
     "load_sachs",
     "random_dag",
+    "random_system",
 ]
 
 _MODULE_OF = {
@@ -32,6 +34,7 @@ _MODULE_OF = {
     "interventional_system": "interventional",
     "load_sachs": "sachs",
     "random_dag": "interventional",
+    "random_system": "random_systems",
 }
 
 
