@@ -12,7 +12,9 @@ from latentcause.scm.mechanisms import (
     SplineMechanism,
 )
 from latentcause.scm.model import StructuralCausalModel
+from latentcause.scm.neural import NeuralMechanism
 from latentcause.scm.noise import EmpiricalNoise, GaussianNoise, KernelNoise, Noise, UniformNoise
+from latentcause.scm.trees import TreeMechanism
 
 __all__ = [
     "AdditiveMechanism",
@@ -26,9 +28,11 @@ __all__ = [
     "KernelNoise",
     "LinearMechanism",
     "Mechanism",
+    "NeuralMechanism",
     "Noise",
     "Shift",
     "SplineMechanism",
     "StructuralCausalModel",
+    "TreeMechanism",
     "UniformNoise",
 ]

@@ -12,6 +12,9 @@ __all__ = ["KINDS", "NOISES", "Table", "fit_mechanisms", "residual_noise"]
 
 KINDS: dict[str, str] = {
     "linear": "latentcause.scm.fitting.linear",
+    "spline": "latentcause.scm.fitting.splines",
+    "boosted": "latentcause.scm.fitting.boosted",
+    "neural": "latentcause.scm.fitting.neural",
 }
 """``{kind: module}``; the module has ``fit(tables, noise, seed)``, which returns a mechanism per node."""
 
