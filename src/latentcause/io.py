@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -30,8 +31,25 @@ REGISTRY: dict[str, str] = {
     "ConditionalVAE": "latentcause.models.baselines",
     "IVAE": "latentcause.models.baselines",
     "SCMVAE": "latentcause.models.baselines",
+    "StructuralCausalModel": "latentcause.scm",
 }
 """``{class name: module}`` of the models that a file may hold; nothing else is ever imported or run by ``load``."""
+
+PARTS: dict[str, str] = {
+    "CategoricalMechanism": "latentcause.scm",
+    "DummyCoded": "latentcause.scm",
+    "EmpiricalNoise": "latentcause.scm",
+    "FitSettings": "latentcause.scm.fitting.nodes",
+    "GaussianNoise": "latentcause.scm",
+    "KernelNoise": "latentcause.scm",
+    "LinearMechanism": "latentcause.scm",
+    "SplineMechanism": "latentcause.scm",
+    "UniformBSpline": "latentcause.splines",
+}
+"""``{class name: module}`` of the data classes that a model's parameters may hold: a file keeps their fields."""
+
+HOLDING_CODE = ("FunctionMechanism", "GeneralMechanism")
+"""Data classes with a function among their fields, which no file can hold."""
 
 
 def save(
@@ -161,8 +179,18 @@ def _encode(value: Any, where: str, tensors: dict[str, np.ndarray]) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_encode(item, f"{where}/{i}", tensors) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"__tuple__": items}
-    if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("__") for key in value):
-        return {key: _encode(item, f"{where}/{key}", tensors) for key, item in value.items()}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        pairs = {key: _encode(item, f"{where}/{key}", tensors) for key, item in value.items()}
+        return {"__dict__": pairs} if any(key.startswith("__") for key in value) else pairs
+    name = type(value).__name__
+    if name in HOLDING_CODE:
+        raise TypeError(f"{where} is a {name}, which holds code: only mechanisms made of numbers can be saved")
+    if name in PARTS and _model_class(name, PARTS) is type(value):
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return {
+            "__object__": name,
+            "fields": {key: _encode(getattr(value, key), f"{where}/{key}", tensors) for key in fields},
+        }
     raise TypeError(f"{where} is a {type(value).__name__}, which can't be saved: use numbers, text, lists or arrays")
 
 
@@ -178,4 +206,7 @@ def _decode(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
         return tensors[value["__array__"]]
     if "__tuple__" in value:
         return tuple(_decode(value["__tuple__"], tensors))
-    return {key: _decode(item, tensors) for key, item in value.items()}
+    if "__object__" in value:
+        fields = {key: _decode(item, tensors) for key, item in value["fields"].items()}
+        return _model_class(value["__object__"], PARTS)(**fields)
+    return {key: _decode(item, tensors) for key, item in value.get("__dict__", value).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -11,13 +11,19 @@ import torch
 
 from latentcause.data.variables import Variables
 from latentcause.graph import CausalGraph
-from latentcause.scm import counterfactuals, density, simulation
+from latentcause.graph_text import Edge
+from latentcause.scm import counterfactuals, density, pictures, simulation
 from latentcause.scm.categorical import levels_of
 from latentcause.scm.effects import Effect, Outcome, estimate_effect
 from latentcause.scm.fitting.nodes import FitSettings, fit_nodes, fit_settings
 from latentcause.scm.interventions import Intervention, checked_actions, refuse_unknown
 from latentcause.scm.mechanisms import AdditiveMechanism, Mechanism
+from latentcause.scm.minimality import edge_tests
 from latentcause.scm.noise import GaussianNoise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     pass
@@ -271,6 +277,73 @@ class StructuralCausalModel:
             generator=generator,
         )
 
+    # --- structural minimality, pictures -----------------------------------------------------------------------------
+
+    def redundant_parents(self, data: Any, alpha: float = 0.05) -> pd.DataFrame:
+        """Test for every edge whether the node's mechanism uses that parent at all, given the node's other parents.
+
+        A structural causal model is minimal where every mechanism depends on all its parents (Peters, Janzing and
+        Schoelkopf, *Elements of Causal Inference*, Remark 6.6). Linear mechanisms get an F-test, categories a likelihood-ratio
+        test. Other kinds are fitted with and without the parent to four fifths of the rows, five times over, and a
+        one-sided paired t-test compares their squared errors on the held-out rows.
+
+        Parameters
+        ----------
+        data : DataFrame or array
+            What the model was fitted to.
+        alpha : float
+            An edge whose p-value is larger counts as redundant. The tests are one by one, with no correction for their number.
+
+        Returns
+        -------
+        DataFrame
+            One row per edge: ``parent``, ``node``, ``test``, ``p_value``, ``drop`` (what R^2 loses without the parent; for a
+            category McFadden's pseudo-R^2), ``redundant``. Of two parents that say nearly the same, each may be redundant
+            given the other: drop one edge, then test again.
+
+        Raises
+        ------
+        ValueError
+            For a model whose mechanisms were given, and for too few rows.
+        """
+        return edge_tests(self, self.read(data), alpha)
+
+    def drop(self, edges: Iterable[Edge], data: Any) -> StructuralCausalModel:
+        """The model on the graph without these edges (parent, node), fitted to ``data`` with this model's settings.
+
+        Raises
+        ------
+        ValueError
+            For an edge that the graph does not have, and for a model whose mechanisms were given.
+        """
+        gone = [tuple(edge) for edge in edges]
+        unknown = [edge for edge in gone if edge not in self.graph.edges]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not an edge of the graph: its edges are {list(self.graph.edges)}")
+        if self.settings is None:
+            raise ValueError("the mechanisms of this model were given, so it can't be fitted again")
+        graph = CausalGraph(self.graph.nodes, tuple(edge for edge in self.graph.edges if edge not in gone))
+        settings = self.settings
+        return type(self).fit(
+            graph, self.read(data), mechanisms=settings.kinds, noise=settings.noise, seed=settings.seed
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the graph."""
+        return self.graph.plot(ax)
+
+    def plot_mechanisms(self, data: Any) -> Figure:
+        """How every node depends on each of its parents, the other parents at their median or commonest level.
+
+        A panel per edge: the mechanism's mean over the data (the first 500 rows), or the probabilities of a category.
+
+        Raises
+        ------
+        ValueError
+            If the graph has no edges, and for data that `read` refuses.
+        """
+        return pictures.mechanisms(self, self.read(data))
+
     # --- tables ------------------------------------------------------------------------------------------------------
 
     def read(self, rows: Any) -> Variables:
@@ -293,6 +366,20 @@ class StructuralCausalModel:
     def to_frame(self, values: Any, index: Any = None) -> pd.DataFrame:
         """Rows (n, number of nodes) of `sample` as a DataFrame with the nodes as columns and codes turned into levels."""
         return Variables(self.graph.nodes, np.asarray(values), self.levels).to_frame(index=index)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = False) -> dict[str, Any]:
+        """The constructor's arguments, which `latentcause.save` writes."""
+        return {"graph": self.graph, "mechanisms": self.mechanisms, "levels": self.levels}
+
+    def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The settings of the fit; mechanisms are among the parameters."""
+        return {}, {"settings": self.settings}
+
+    def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Set what ``fitted_state`` gave."""
+        self.settings = values["settings"]
 
 
 def _checked_levels(
