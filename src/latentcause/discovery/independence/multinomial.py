@@ -1,0 +1,95 @@
+"""Multinomial logistic regression of a category, and the score test of further predictors."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import chdtrc, logsumexp
+
+RIDGE = 1e-2
+"""Penalty RIDGE / 2 |coefficients|^2 on the log-likelihood: finite coefficients where the predictors separate the levels."""
+
+MOST_STEPS = 50
+DECREMENT = 1e-6
+"""Newton's method ends when another step would raise the log-likelihood by less than this."""
+
+
+class MultinomialRegression:
+    """P(level l | x) proportional to exp(x . b_l), the last level's b being 0, fitted by Newton's method.
+
+    Parameters
+    ----------
+    codes : int ndarray (n,)
+        The level 0..K-1 of each row; every level occurs.
+    predictors : ndarray (n, q)
+        With a column of ones; of similar scales.
+
+    Attributes
+    ----------
+    probabilities : ndarray (n, K)
+
+    Raises
+    ------
+    RuntimeError
+        If Newton's method has not converged after 50 steps.
+    """
+
+    def __init__(self, codes: np.ndarray, predictors: np.ndarray) -> None:
+        self.predictors = predictors
+        self.observed = np.eye(int(codes.max()) + 1)[codes]
+        coefficients = np.zeros((self.observed.shape[1] - 1, predictors.shape[1]))
+        value, self.probabilities = self._evaluate(coefficients)
+        for _ in range(MOST_STEPS):
+            self._inverse = np.linalg.inv(self._penalised_information())
+            gradient = (self.observed - self.probabilities)[:, :-1].T @ predictors - RIDGE * coefficients
+            step = (self._inverse @ gradient.ravel()).reshape(gradient.shape)
+            if (gradient * step).sum() < DECREMENT:
+                return
+            length = 1.0
+            while (trial := self._evaluate(coefficients + length * step))[0] < value and length > 1e-6:
+                length /= 2
+            coefficients = coefficients + length * step
+            value, self.probabilities = trial
+        raise RuntimeError(f"the logistic regression of a category did not converge in {MOST_STEPS} steps")
+
+    def score_test(self, further: np.ndarray) -> float:
+        """p-value (Rao 1948) for adding the predictors ``further`` (n, r): a likelihood-ratio test to first order.
+
+        The statistic U' V^-1 U, with the score U of their coefficients at 0 and its variance V given the score of the
+        predictors fitted, needs no second fit. It is scaled by (n - q) / n for the q columns fitted already, and compared
+        with chi-squared on as many degrees of freedom as V has rank. Without any, p is 1.
+        """
+        n, q = self.predictors.shape
+        score = ((self.observed - self.probabilities)[:, :-1].T @ further).ravel()
+        within = self._information(further, further)
+        across = self._information(self.predictors, further)
+        variance = within - across.T @ self._inverse @ across
+        values, vectors = np.linalg.eigh((variance + variance.T) / 2)
+        kept = values > 1e-7 * np.trace(within)
+        if not kept.any():
+            return 1.0
+        statistic = ((score @ vectors[:, kept]) ** 2 / values[kept]).sum()
+        return float(chdtrc(kept.sum(), statistic * (n - q) / n))
+
+    def _evaluate(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        """Penalised log-likelihood, and the probabilities (n, K)."""
+        linear = np.zeros_like(self.observed)
+        linear[:, :-1] = self.predictors @ coefficients.T
+        logarithms = linear - logsumexp(linear, axis=1, keepdims=True)
+        value = (self.observed * logarithms).sum() - RIDGE / 2 * (coefficients**2).sum()
+        return float(value), np.exp(logarithms)
+
+    def _penalised_information(self) -> np.ndarray:
+        information = self._information(self.predictors, self.predictors)
+        return information + RIDGE * np.eye(len(information))
+
+    def _information(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariance of the scores of two sets of predictors, ((K - 1) q, (K - 1) r), ordered by level, then predictor."""
+        free = self.probabilities.shape[1] - 1
+        blocks = np.empty((free, first.shape[1], free, second.shape[1]))
+        for level in range(free):
+            for other in range(level + 1):
+                p, o = self.probabilities[:, level], self.probabilities[:, other]
+                weight = p * (1 - p) if level == other else -p * o
+                block = first.T @ (weight[:, None] * second)
+                blocks[level, :, other] = blocks[other, :, level] = block
+        return blocks.reshape(free * first.shape[1], free * second.shape[1])
