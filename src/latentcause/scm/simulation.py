@@ -20,12 +20,12 @@ def simulate(
     generator: torch.Generator | int,
     needed: Collection[str] | None = None,
 ) -> Tensor:
-    """Values (number of nodes, n), float64, of n draws; rows of nodes that are not ``needed`` hold zeros.
+    """Values (number of nodes, n), float64, of n draws; rows of nodes that are not ``needed`` hold anything.
 
     Every node has a random stream of its own, whether it is drawn or not.
     """
     streams = _node_streams(generator, len(graph))
-    values = torch.zeros(len(graph), n, dtype=torch.float64)  # a node's values lie side by side
+    values = torch.empty(len(graph), n, dtype=torch.float64)  # a node's values lie side by side
     for node in graph.topological_order:
         if needed is not None and node not in needed:
             continue
