@@ -39,3 +39,19 @@ def test_errors_of_the_work_go_through_and_the_bar_is_taken_down(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         work()
     assert "\x1b[?25h" in screen.getvalue()  # the cursor is shown again
+
+
+def test_work_within_work_shows_the_outer_bar_only(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(module, "DELAY_S", -1.0)
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    with progress("resampling", 2) as outer:
+        outer(1, 1.0)
+        with progress("fitting", 3) as inner:
+            inner(2, 0.5)
+        outer(2, 1.0)
+    with progress("afterwards", 1) as last:
+        last(1, 1.0)
+    assert "resampling" in screen.getvalue()
+    assert "fitting" not in screen.getvalue()
+    assert "afterwards" in screen.getvalue()

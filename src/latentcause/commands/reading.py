@@ -1,4 +1,4 @@
-"""What users name on the command line: tables, graphs and targets."""
+"""What users name on the command line: tables of domains, graphs, targets and background knowledge."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from latentcause.data import MultiDomainData
 from latentcause.data.tables import read_file
 from latentcause.data.targets import read_targets
+from latentcause.discovery.knowledge import BackgroundKnowledge
 from latentcause.graph import CausalGraph
 
 
@@ -64,6 +66,30 @@ def read_data(
             f"domain {foreign[0]!r} was not in the fit, which saw {', '.join(targets)}: name its --targets"
         )
     return MultiDomainData(source, texts, {label: targets[label] for label in found})
+
+
+def read_knowledge(path: Path) -> BackgroundKnowledge:
+    """Background knowledge from a YAML file: ``required`` and ``forbidden`` pairs [cause, effect], and ``tiers`` of names.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Where it is no such mapping, or contradicts itself.
+    """
+    # The base loader keeps every scalar as its text: names such as `no` or `1` must not become False or a number.
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 (no objects)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from None
+    keys = ("required", "forbidden", "tiers")
+    if not isinstance(found, dict) or not found:
+        raise ValueError(f"{path.name} must hold a mapping with the keys {', '.join(keys)}")
+    for key, value in found.items():
+        if key not in keys:
+            raise ValueError(f"{path.name} has the unknown key {key!r}: use {', '.join(keys)}")
+        if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
+            raise ValueError(f"{key} in {path.name} must be a list of lists of names, such as [[a, b], [b, c]]")
+    return BackgroundKnowledge(**found)
 
 
 def _as_text(targets: Mapping[Any, Any]) -> dict[str, Any]:
