@@ -43,7 +43,11 @@ PARTS: dict[str, str] = {
     "GaussianNoise": "latentcause.scm",
     "KernelNoise": "latentcause.scm",
     "LinearMechanism": "latentcause.scm",
+    "MonotoneSpline": "latentcause.scm",
+    "NeuralMechanism": "latentcause.scm",
+    "PostNonlinearMechanism": "latentcause.scm",
     "SplineMechanism": "latentcause.scm",
+    "TreeMechanism": "latentcause.scm",
     "UniformBSpline": "latentcause.splines",
 }
 """``{class name: module}`` of the data classes that a model's parameters may hold: a file keeps their fields."""

@@ -12,8 +12,10 @@ from latentcause.scm.mechanisms import (
     SplineMechanism,
 )
 from latentcause.scm.model import StructuralCausalModel
+from latentcause.scm.monotone import MonotoneSpline
 from latentcause.scm.neural import NeuralMechanism
 from latentcause.scm.noise import EmpiricalNoise, GaussianNoise, KernelNoise, Noise, UniformNoise
+from latentcause.scm.post_nonlinear import PostNonlinearMechanism
 from latentcause.scm.trees import TreeMechanism
 
 __all__ = [
@@ -28,8 +30,10 @@ __all__ = [
     "KernelNoise",
     "LinearMechanism",
     "Mechanism",
+    "MonotoneSpline",
     "NeuralMechanism",
     "Noise",
+    "PostNonlinearMechanism",
     "Shift",
     "SplineMechanism",
     "StructuralCausalModel",

@@ -15,6 +15,8 @@ KINDS: dict[str, str] = {
     "spline": "latentcause.scm.fitting.splines",
     "boosted": "latentcause.scm.fitting.boosted",
     "neural": "latentcause.scm.fitting.neural",
+    "post-nonlinear": "latentcause.scm.fitting.post_nonlinear",
+    "auto": "latentcause.scm.fitting.automatic",
 }
 """``{kind: module}``; the module has ``fit(tables, noise, seed)``, which returns a mechanism per node."""
 
