@@ -78,6 +78,6 @@ class MonotoneSpline:
     def _at_knots(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Knots, slopes and h there."""
         rises = np.diff(self.knots) * (self.slopes[1:] + self.slopes[:-1]) / 2
-        heights = self.start + np.concatenate([[0.0], np.cumsum(rises)])
-        knots, slopes, heights = (torch.from_numpy(a).to(like) for a in (self.knots, self.slopes, heights))
+        numbers = self.knots, self.slopes, self.start + np.concatenate([[0.0], np.cumsum(rises)])
+        knots, slopes, heights = (torch.from_numpy(array).to(like) for array in numbers)
         return knots, slopes, heights

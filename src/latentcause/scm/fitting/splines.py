@@ -69,12 +69,14 @@ class AdditiveDesign:
             if distinct == 2:  # coefficients on a line give that line
                 contrast = np.arange(spline.count, dtype=float)[:, None]
                 contrast -= centre @ contrast
+                penalty = np.zeros((1, 1))
             else:  # all coefficients for which the spline has mean zero over the rows
                 contrast = np.linalg.svd(centre[None])[2][1:].T
+                penalty = contrast.T @ spline.roughness().numpy() @ contrast
             splines.append(spline)
             contrasts.append(contrast)
             columns.append(dense @ contrast)
-            penalties.append(contrast.T @ spline.roughness().numpy() @ contrast)
+            penalties.append(penalty)
         return cls(tuple(splines), tuple(contrasts), np.hstack(columns), tuple(penalties))
 
     def blocks(self) -> list[slice]:
