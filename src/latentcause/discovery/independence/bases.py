@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import BSpline
+from scipy.special import ndtr
 
 from latentcause.data.variables import Variables
 
@@ -14,8 +15,8 @@ MOST = 15
 class Bases:
     """For every variable some functions of it, each of mean 0 and mean square 1, orthogonal to each other over the rows.
 
-    A numeric variable has first itself, standardised, and then cubic B-splines with knots at its quantiles, turned so that
-    they come from smooth to wiggly (smoothness: second differences of the coefficients, as in the P-splines of Eilers and
+    A numeric variable has first itself, standardised, and then cubic B-splines with knots at its quantiles (those that are
+    evenly spaced from -2 to 2 standard deviations in a normal distribution), turned so that they come from smooth to wiggly (smoothness: second differences of the coefficients, as in the P-splines of Eilers and
     Marx, Statistical Science 11, 1996, in the order of Demmler and Reinsch 1975). The leading c functions therefore are a
     regression spline of c degrees of freedom. A category of K levels has K - 1 functions that span its indicators.
 
@@ -66,7 +67,7 @@ def _spline_functions(x: np.ndarray, most: int) -> np.ndarray:
     n = len(x)
     line = x - x.mean()
     line = (line / np.sqrt(np.mean(line**2)))[:, None]
-    inner = np.unique(np.quantile(x, np.linspace(0, 1, most)))
+    inner = np.unique(np.quantile(x, ndtr(np.linspace(-2, 2, most))))
     if len(inner) < 3:  # two values, or all but the same value in most rows
         inner = np.unique(x)[:: max(1, len(np.unique(x)) // most)]
     if len(inner) < 3:

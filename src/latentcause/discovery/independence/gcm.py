@@ -11,6 +11,7 @@ from scipy.special import ndtr
 from latentcause.data.variables import Variables
 from latentcause.discovery.independence.base import IndependenceTest
 from latentcause.discovery.independence.bases import Bases
+from latentcause.discovery.independence.sharing import sharing
 
 DRAWS = 9_999
 """Draws of the largest of several statistics: p-values of categories have a standard error of at most 0.005."""
@@ -72,15 +73,11 @@ class GeneralisedCovariance(IndependenceTest):
 
     def p_values(self, x: np.ndarray, y: np.ndarray, given: np.ndarray) -> np.ndarray:
         """2 Phi(-|T|), or the tail of the largest |T|, for each test."""
-        swap = (
-            self._rank[x] > self._rank[y]
-        )  # the draws fall on the levels in one order, whichever variable is called x
+        # The draws fall on the levels in one order, whichever variable is called x.
+        swap = self._rank[x] > self._rank[y]
         x, y = np.where(swap, y, x), np.where(swap, x, y)
-        conditions, group = np.unique(np.sort(given, axis=1), axis=0, return_inverse=True)
-        order = np.argsort(group.ravel(), kind="stable")
-        bounds = np.searchsorted(group.ravel()[order], np.arange(1, len(conditions)))
         p = np.empty(len(x))
-        for condition, tests in zip(conditions, np.split(order, bounds), strict=True):
+        for condition, tests in sharing(np.sort(given, axis=1)):
             p[tests] = self._given_one(x[tests], y[tests], condition)
         return p
 

@@ -11,6 +11,7 @@ from latentcause.data.variables import Variables
 from latentcause.discovery.independence.base import IndependenceTest
 from latentcause.discovery.independence.bases import Bases
 from latentcause.discovery.independence.multinomial import MultinomialRegression
+from latentcause.discovery.independence.sharing import sharing
 
 TESTED = 4
 """Functions of a numeric variable whose influence is tested: more find wigglier dependence, and plain dependence less often."""
@@ -78,7 +79,8 @@ class MixedRegression(IndependenceTest):
         """min(2 min(p1, p2), max(p1, p2)) of the two directions of each test."""
         given = np.sort(given, axis=1)
         self._require_rows(x, y, given)
-        there, back = self._one_direction(x, y, given), self._one_direction(y, x, given)
+        pairs = np.concatenate([x, y]), np.concatenate([y, x])  # at once: they share regressions
+        there, back = self._one_direction(*pairs, np.concatenate([given, given])).reshape(2, -1)
         return np.minimum(2 * np.minimum(there, back), np.maximum(there, back))
 
     def _one_direction(self, response: np.ndarray, tested: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -125,13 +127,8 @@ class MixedRegression(IndependenceTest):
     def _logistic(self, response: np.ndarray, tested: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Score tests; every distinct regression of a response on a condition is fitted once."""
         p = np.empty(len(response))
-        if not len(p):
-            return p
-        fits, group = np.unique(np.column_stack([response, given]), axis=0, return_inverse=True)
-        order = np.argsort(group.ravel(), kind="stable")
-        bounds = np.searchsorted(group.ravel()[order], np.arange(1, len(fits)))
         most = self._bases.functions_per_condition(given.shape[1])
-        for (node, *condition), tests in zip(fits.tolist(), np.split(order, bounds), strict=True):
+        for (node, *condition), tests in sharing(np.column_stack([response, given])):
             predictors = [np.ones((len(self._bases.columns), 1)), *(self._functions(s, most) for s in condition)]
             regression = MultinomialRegression(self._codes[node], np.concatenate(predictors, axis=1))
             p[tests] = [regression.score_test(self._functions(tested[i], TESTED)) for i in tests]

@@ -12,6 +12,9 @@ MOST_STEPS = 50
 DECREMENT = 1e-6
 """Newton's method ends when another step would raise the log-likelihood by less than this."""
 
+RANK = 1e-8
+"""Relative size below which a direction of the information counts as none."""
+
 
 class MultinomialRegression:
     """P(level l | x) proportional to exp(x . b_l), the last level's b being 0, fitted by Newton's method.
@@ -39,11 +42,13 @@ class MultinomialRegression:
         coefficients = np.zeros((self.observed.shape[1] - 1, predictors.shape[1]))
         value, self.probabilities = self._evaluate(coefficients)
         for _ in range(MOST_STEPS):
-            self._inverse = np.linalg.inv(self._penalised_information())
-            gradient = (self.observed - self.probabilities)[:, :-1].T @ predictors - RIDGE * coefficients
-            step = (self._inverse @ gradient.ravel()).reshape(gradient.shape)
-            if (gradient * step).sum() < DECREMENT:
+            information = self._information(predictors, predictors)
+            gradient = self._score(predictors) - RIDGE * coefficients.ravel()
+            step = np.linalg.solve(information + RIDGE * np.eye(len(information)), gradient)
+            if gradient @ step < DECREMENT:
+                self._inverse = np.linalg.pinv(information, rcond=RANK, hermitian=True)
                 return
+            step = step.reshape(coefficients.shape)
             length = 1.0
             while (trial := self._evaluate(coefficients + length * step))[0] < value and length > 1e-6:
                 length /= 2
@@ -54,17 +59,18 @@ class MultinomialRegression:
     def score_test(self, further: np.ndarray) -> float:
         """p-value (Rao 1948) for adding the predictors ``further`` (n, r): a likelihood-ratio test to first order.
 
-        The statistic U' V^-1 U, with the score U of their coefficients at 0 and its variance V given the score of the
-        predictors fitted, needs no second fit. It is scaled by (n - q) / n for the q columns fitted already, and compared
-        with chi-squared on as many degrees of freedom as V has rank. Without any, p is 1.
+        The statistic U' V^-1 U, with the score U of their coefficients at 0, less its regression on the score of the
+        predictors fitted, and the variance V that this leaves, needs no second fit. It is scaled by (n - q) / n for the q columns
+        fitted already, and compared with chi-squared on as many degrees of freedom as V has rank. Without any, p is 1.
         """
         n, q = self.predictors.shape
-        score = ((self.observed - self.probabilities)[:, :-1].T @ further).ravel()
         within = self._information(further, further)
         across = self._information(self.predictors, further)
-        variance = within - across.T @ self._inverse @ across
+        slopes = self._inverse @ across
+        score = self._score(further) - slopes.T @ self._score(self.predictors)
+        variance = within - across.T @ slopes
         values, vectors = np.linalg.eigh((variance + variance.T) / 2)
-        kept = values > 1e-7 * np.trace(within)
+        kept = values > RANK * np.trace(within)
         if not kept.any():
             return 1.0
         statistic = ((score @ vectors[:, kept]) ** 2 / values[kept]).sum()
@@ -78,9 +84,9 @@ class MultinomialRegression:
         value = (self.observed * logarithms).sum() - RIDGE / 2 * (coefficients**2).sum()
         return float(value), np.exp(logarithms)
 
-    def _penalised_information(self) -> np.ndarray:
-        information = self._information(self.predictors, self.predictors)
-        return information + RIDGE * np.eye(len(information))
+    def _score(self, predictors: np.ndarray) -> np.ndarray:
+        """Derivative of the log-likelihood ((K - 1) q,) by the coefficients of the predictors (n, q)."""
+        return ((self.observed - self.probabilities)[:, :-1].T @ predictors).ravel()
 
     def _information(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariance of the scores of two sets of predictors, ((K - 1) q, (K - 1) r), ordered by level, then predictor."""
