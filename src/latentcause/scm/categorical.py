@@ -114,6 +114,10 @@ class DummyCoded(Mechanism):
         """The mechanism's, of the expanded parents."""
         return self.mechanism.abduct(values, self.expand(parents))
 
+    def counterfactual(self, values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """The mechanism's, of the expanded parents."""
+        return self.mechanism.counterfactual(values, self.expand(before), self.expand(after))
+
     def mean(self, parents: Tensor) -> Tensor:
         """The mechanism's, of the expanded parents."""
         return self.mechanism.mean(self.expand(parents))

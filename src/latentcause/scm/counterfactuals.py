@@ -51,8 +51,8 @@ def answer(
 
 
 def _under_new_parents(graph: CausalGraph, node: str, mechanism: Mechanism, factual: Tensor, values: Tensor) -> Tensor:
+    own, before, after = factual[graph.index(node)], parents_of(graph, node, factual), parents_of(graph, node, values)
     try:
-        noise = mechanism.abduct(factual[graph.index(node)], parents_of(graph, node, factual))
+        return mechanism.counterfactual(own, before, after)
     except ValueError as error:
         raise ValueError(f"the counterfactual of node {node!r} is not determined: {error}") from error
-    return mechanism.predict(parents_of(graph, node, values), noise)

@@ -60,6 +60,16 @@ class Mechanism(ABC):
             Where there is no density.
         """
 
+    def counterfactual(self, values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """What values (n,) at the parents ``before`` would be at the parents ``after``: abduct the noise, then predict.
+
+        Raises
+        ------
+        ValueError
+            As `abduct` does.
+        """
+        return self.predict(after, self.abduct(values, before))
+
     def sample(self, parents: Tensor, generator: torch.Generator) -> Tensor:
         """One value per row of ``parents`` (n, number of parents) -> (n,)."""
         return self.predict(parents, self.noise.sample(parents.shape[0], parents, generator))
@@ -99,6 +109,10 @@ class AdditiveMechanism(Mechanism):
     def abduct(self, values: Tensor, parents: Tensor) -> Tensor:
         """The residual values - m_j(parents)."""
         return values - self.mean(parents)
+
+    def counterfactual(self, values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Values + (m_j(after) - m_j(before)); in this order values keep every bit where the mean stays the same."""
+        return values + (self.mean(after) - self.mean(before))
 
     def log_density(self, values: Tensor, parents: Tensor) -> Tensor:
         """Log density of the noise at the residual."""
