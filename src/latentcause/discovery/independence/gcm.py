@@ -57,7 +57,7 @@ class GeneralisedCovariance(IndependenceTest):
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> a = rng.normal(size=500)
-    >>> b, c = np.sin(2 * a) + 0.5 * rng.normal(size=500), a + rng.normal(size=500)
+    >>> b, c = np.sin(a) + 0.5 * rng.normal(size=500), a + rng.normal(size=500)
     >>> test = GeneralisedCovariance(np.column_stack([a, b, c]))
     >>> bool(test.p_value("x1", "x2") < 1e-10), bool(test.p_value("x1", "x2", ["x0"]) > 0.05)
     (True, True)

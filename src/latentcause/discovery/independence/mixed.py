@@ -20,7 +20,10 @@ CELLS = 4_000_000
 """Entries of the matrices that are held at once."""
 
 JITTER = 1e-9
-"""Added to the mean squares: of a variable that the condition determines nothing is left to test."""
+"""Added to the mean square of every function, so that equal ones do no harm."""
+
+NOTHING_LEFT = 1e-7
+"""Mean square, beside 1, that a function keeps given others when these determine it: it then counts as none."""
 
 
 class MixedRegression(IndependenceTest):
@@ -109,12 +112,17 @@ class MixedRegression(IndependenceTest):
         products[absent[:, :, None] | absent[:, None, :]] = 0
         diagonal = np.arange(columns.shape[1])
         products[:, diagonal, diagonal] += JITTER + absent
-        explained = np.linalg.cholesky(products)[:, -1] ** 2
+        factor = np.linalg.cholesky(products)
+        explained = factor[:, -1] ** 2
         influence = slice(of_condition, of_condition + of_influence)
-        freedom = (~absent[:, influence]).sum(axis=1)
+        own = factor[:, diagonal, diagonal][:, influence] ** 2
+        tested = ~absent[:, influence] & (own > NOTHING_LEFT)
+        gain = np.where(tested, explained[:, influence], 0).sum(axis=1)
+        freedom = tested.sum(axis=1)
         left = len(self._bases.columns) - (~absent).sum(axis=1)  # the response stands for the constant
-        ratio = (explained[:, influence].sum(axis=1) / freedom) / (explained[:, -1] / left)
-        return fdtrc(freedom, left, ratio)
+        testable = (freedom > 0) & (gain + explained[:, -1] > NOTHING_LEFT)
+        ratio = gain / np.maximum(freedom, 1) / (explained[:, -1] / left)
+        return np.where(testable, fdtrc(np.maximum(freedom, 1), left, ratio), 1.0)
 
     def _padded(self, variables: np.ndarray, most: int) -> np.ndarray:
         """Columns (m, c) of the functions of the variables (m, k) in each row; -1 fills up."""
