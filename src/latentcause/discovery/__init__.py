@@ -1,6 +1,8 @@
 """Causal discovery: graphs from independences, from scores, and from interventions."""
 
 from latentcause.discovery.cpdag import CPDAG, Separation
+from latentcause.discovery.fci import fci
+from latentcause.discovery.ges import ges
 from latentcause.discovery.independence import (
     ChiSquared,
     DSeparation,
@@ -12,10 +14,12 @@ from latentcause.discovery.independence import (
     MixedRegression,
 )
 from latentcause.discovery.knowledge import BackgroundKnowledge
+from latentcause.discovery.pag import PAG
 from latentcause.discovery.pc import pc
 
 __all__ = [
     "CPDAG",
+    "PAG",
     "BackgroundKnowledge",
     "ChiSquared",
     "DSeparation",
@@ -26,5 +30,7 @@ __all__ = [
     "KernelIndependence",
     "MixedRegression",
     "Separation",
+    "fci",
+    "ges",
     "pc",
 ]
