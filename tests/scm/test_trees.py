@@ -50,7 +50,9 @@ def test_the_mean_is_the_sum_of_the_boxes_around_a_point(seed, p, n_boxes):
     high = np.stack([np.concatenate([e, [np.inf]])[boxes[:, 1, k] - 1] for k, e in enumerate(thresholds)], axis=1)
     inside = ((low < points[..., None, :]) & (points[..., None, :] <= high)).all(axis=-1)
     expected = 0.5 + inside @ values
-    assert np.allclose(mechanism.mean(torch.from_numpy(points)).numpy(), expected, rtol=0, atol=1e-12 * abs(values).sum())
+    assert np.allclose(
+        mechanism.mean(torch.from_numpy(points)).numpy(), expected, rtol=0, atol=1e-12 * abs(values).sum()
+    )
 
 
 def test_a_fit_gives_the_settings_of_the_regressor_and_centred_noise():
@@ -70,7 +72,10 @@ def test_slopes_are_zero_and_single_precision_stays():
     mean, slopes = mechanism.mean_and_slopes(torch.from_numpy(parents).float())
     assert mean.dtype == slopes.dtype == torch.float32
     assert not slopes.any()
-    assert np.abs(mean.numpy() - mechanism.mean(torch.from_numpy(parents.astype(np.float32).astype(float))).numpy()).max() < 1e-5
+    assert (
+        np.abs(mean.numpy() - mechanism.mean(torch.from_numpy(parents.astype(np.float32).astype(float))).numpy()).max()
+        < 1e-5
+    )
     assert repr(mechanism).startswith(f"TreeMechanism({len(mechanism.values)} boxes of 2 parents")
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.special import ndtr
 from torch import Tensor
 
 from latentcause.scm.mechanisms import AdditiveMechanism, Mechanism
@@ -16,7 +17,7 @@ HERMITE = 64
 """Points of the quadrature over Gaussian noise."""
 
 BLOCKS = 128
-"""Points that stand for the values of empirical or kernel noise."""
+"""Points, at most, that stand for the values of empirical or kernel noise."""
 
 BLOCK_VALUES = 2**22  # of rows times points, at a time
 
@@ -66,7 +67,7 @@ class PostNonlinearMechanism(Mechanism):
         return self.inner.abduct(self.link.inverse(values), parents)
 
     def mean(self, parents: Tensor) -> Tensor:
-        """E[g(m_j(parents) + u_j)] by quadrature over the noise: Gauss-Hermite, or 128 blocks of equally likely values.
+        """E[g(m_j(parents) + u_j)] by quadrature over the noise: Gauss-Hermite, or up to 128 blocks of values.
 
         Raises
         ------
@@ -102,5 +103,10 @@ def _quadrature(noise: Noise) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _block_means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    blocks = np.array_split(np.sort(values), min(BLOCKS, len(values)))
-    return np.array([block.mean() for block in blocks]), np.array([len(block) / len(values) for block in blocks])
+    """Means and shares of blocks of neighbouring values; towards both ends they hold fewer, down to one."""
+    n = len(values)
+    if n <= BLOCKS:
+        return values, np.full(n, 1 / n)
+    edges = np.unique(np.rint(n * ndtr(np.linspace(-4, 4, BLOCKS + 1))).astype(np.int64))
+    sizes = np.diff(edges, append=n)[: np.searchsorted(edges, n)]
+    return np.add.reduceat(np.sort(values), edges[edges < n]) / sizes, sizes / n

@@ -16,8 +16,8 @@ from latentcause.scm.mechanisms import Mechanism
 from latentcause.scm.monotone import MonotoneSpline
 from latentcause.scm.post_nonlinear import PostNonlinearMechanism
 
-KNOTS = (2, 4, 6, 8, 12, 16, 24)
-"""Numbers of knots of the link that are tried; two make it a line, hence the mechanism additive."""
+KNOTS = (1, 2, 4, 6, 8, 12, 16, 24)
+"""Numbers of knots of the link that are tried; one slope makes it a line, hence the mechanism additive."""
 
 OUTSIDE = 2.0  # rows beyond the outer knots, on each side
 TURNS = 50
@@ -49,9 +49,9 @@ class _LinkDesign:
 
     Attributes
     ----------
-    knots : ndarray (k,)
+    knots : ndarray (max(k, 2),)
     values, derivatives : ndarray (n, k)
-        Of h - h(first knot) and of h'.
+        Of h - h(first knot) and of h', per unit of each of k slopes; one slope stands for that of a line.
     """
 
     knots: np.ndarray
@@ -62,7 +62,7 @@ class _LinkDesign:
     def of(cls, z: np.ndarray, count: int) -> Self:
         """Knots at quantiles of z (n,) that are equally far apart on the scale of a Gaussian z."""
         reach = ndtri(1 - min(0.25, OUTSIDE / len(z)))
-        knots = np.unique(np.quantile(z, ndtr(np.linspace(-reach, reach, count))))
+        knots = np.unique(np.quantile(z, ndtr(np.linspace(-reach, reach, max(count, 2)))))
         if len(knots) < 2:
             knots = np.array([z.min(), z.max()])
         inside, hats = np.clip(z, knots[0], knots[-1]), np.eye(len(knots))
@@ -75,7 +75,10 @@ class _LinkDesign:
         values = np.concatenate([np.zeros((1, len(knots))), np.cumsum(areas, axis=0)])[k]
         values[rows, k] += widths[k] * (share - share**2 / 2)
         values[rows, k + 1] += widths[k] * share**2 / 2
-        return cls(knots, values + (z - inside)[:, None] * derivatives, derivatives)
+        values += (z - inside)[:, None] * derivatives
+        if count == 1:
+            values, derivatives = values.sum(axis=1, keepdims=True), np.ones((len(z), 1))
+        return cls(knots, values, derivatives)
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,10 @@ def _fit_one(table: Table, noise: str) -> PostNonlinearMechanism:
     design = AdditiveDesign.of(table.parents)
     best = min((_fit_link(design, table.values, count) for count in KNOTS), key=lambda fitted: fitted.criterion)
     knots = best.link.knots
-    slopes = best.slopes
+    slopes = np.resize(best.slopes, len(knots))
     unit = (knots[-1] - knots[0]) / float(np.diff(knots) @ (slopes[1:] + slopes[:-1]) / 2)
     link = MonotoneSpline(knots, slopes * unit, float(knots[0]))
-    heights = knots[0] + best.link.values @ link.slopes
+    heights = knots[0] + best.link.values @ (best.slopes * unit)
     weights = best.smooth.weights * unit
     residuals = heights - heights.mean() - design.columns @ weights
     inner = design.mechanism(weights, float(heights.mean()), residual_noise(table.node, residuals, noise))
@@ -107,7 +110,7 @@ def _fit_link(design: AdditiveDesign, z: np.ndarray, count: int) -> _Fitted:
     """The fit with this many knots."""
     link, n = _LinkDesign.of(z, count), len(z)
     centred = link.values - link.values.mean(axis=0)
-    slopes = np.full(len(link.knots), 1 / z.std())
+    slopes = np.full(link.values.shape[1], 1 / z.std())
     before = -np.inf
     for _ in range(TURNS):
         smooth = smoothed(design, centred @ slopes)
@@ -122,7 +125,7 @@ def _fit_link(design: AdditiveDesign, z: np.ndarray, count: int) -> _Fitted:
             break
         before = likelihood
     smooth = smoothed(design, centred @ slopes)
-    return _Fitted(link, slopes, smooth, np.log(n) * (len(link.knots) + smooth.degrees) - 2 * likelihood)
+    return _Fitted(link, slopes, smooth, np.log(n) * (len(slopes) + smooth.degrees) - 2 * likelihood)
 
 
 def _newton(gram: np.ndarray, derivatives: np.ndarray, slopes: np.ndarray) -> np.ndarray:
