@@ -31,7 +31,7 @@ class Shift:
     amount: Any
 
     def __repr__(self) -> str:
-        return f"Shift({np.asarray(self.amount).tolist()})"
+        return f"Shift({np.asarray(self.amount)})"
 
 
 Intervention = Any

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from latentcause.data.variables import Variables
 from latentcause.graph import CausalGraph
@@ -60,6 +59,8 @@ def _without(table: Table, graph: CausalGraph, data: Variables, parent: str) -> 
 
 
 def _by_f_test(graph: CausalGraph, data: Variables, parent: str, node: str) -> _Verdict:
+    from scipy import stats
+
     full = table_of(graph, data, node)
     reduced = _without(full, graph, data, parent)
     left, more = _squared_residuals(full), _squared_residuals(reduced)
@@ -81,6 +82,8 @@ def _squared_residuals(table: Table) -> float:
 
 
 def _by_likelihood(graph: CausalGraph, data: Variables, parent: str, node: str) -> _Verdict:
+    from scipy import stats
+
     count = len(data.levels[node])
     full = table_of(graph, data, node)
     reduced = _without(full, graph, data, parent)
@@ -96,6 +99,8 @@ def _by_likelihood(graph: CausalGraph, data: Variables, parent: str, node: str) 
 
 def _by_held_out_error(graph: CausalGraph, data: Variables, settings: FitSettings) -> dict[tuple[str, str], _Verdict]:
     """All edges into nodes whose mechanism is neither linear nor a category, each kind fitted in one call per fold."""
+    from scipy import stats
+
     full: dict[str, list[Table]] = {}
     reduced: dict[tuple[str, str], Table] = {}
     for node, kind in settings.kinds.items():
