@@ -19,6 +19,7 @@ from latentcause.data.variables import Variables
 from latentcause.discovery import meek
 from latentcause.discovery.arrows import Arrows
 from latentcause.discovery.cpdag import CPDAG
+from latentcause.discovery.holm import holm
 from latentcause.discovery.invariance import DomainMoments, WithinDomains, invariance
 from latentcause.discovery.pc import pc
 from latentcause.graph import CausalGraph
@@ -86,7 +87,7 @@ def from_domains(
 
     1. Skeleton and v-structures: ``start``, or else `pc` on independences that hold inside every domain (`WithinDomains`).
     2. Unknown targets: node j is a target of a domain where no set S of its neighbours keeps p(z_j | z_S) the same as in the
-       reference domain. Holm's correction over all domains and nodes, so that with probability 1 - alpha no target is false.
+       reference domain. Holm's correction over all domains and nodes: given the skeleton, any false target has probability alpha.
     3. For every node j, every set S of its neighbours: is p(z_j | z_S) the same in all the domains that do not target j
        (`latentcause.discovery.invariance`)? The true parents are such a set. So if sets with neighbour i pass at
        level alpha and none without it does, i -> j; if only sets without it pass, j -> i; else j says nothing.
@@ -161,7 +162,7 @@ def from_domains(
         if reference not in domains:
             raise ValueError(f"reference {reference!r} is no domain: they are {listing(domains)}")
         changes = _changes_from(moments, sets, domains.index(reference))
-        hit = _holm(changes, alpha)
+        hit = holm(changes, alpha)
     else:
         hit = np.array([[node in known[label] for node in moments.nodes] for label in domains])
         changes = _changes_from_others(moments, sets, hit)
@@ -294,16 +295,6 @@ def _changes_from_others(moments: DomainMoments, sets: list[list[np.ndarray]], h
     return changes
 
 
-def _holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
-    """Which hypotheses Holm's step-down procedure rejects; NaN are none."""
-    rejected = np.zeros(p_values.shape, dtype=bool)
-    tested = np.flatnonzero(np.isfinite(p_values))
-    order = tested[np.argsort(p_values.flat[tested], kind="stable")]
-    passed = p_values.flat[order] <= alpha / np.arange(len(order), 0, -1)
-    rejected.flat[order[: len(order) if passed.all() else int(passed.argmin())]] = True
-    return rejected
-
-
 # --- which edges that turns ----------------------------------------------------------------------------------------------
 
 
@@ -327,7 +318,7 @@ def _evidence(moments: DomainMoments, sets: list[list[np.ndarray]], hit: np.ndar
         if len(untouched) > 1 and len(sets[j]) > 1:
             tested = _all_tested(moments.subset(untouched), j, sets[j])
             n = moments.count[untouched].sum()
-            changed: np.ndarray = hit[untouched].any(axis=0)
+            changed = hit[untouched].sum(axis=0) > 0
             rows += [_row(node, moments.nodes[i], tested, n, alpha, changed[i]) for i in sets[j][1][:, 0]]
     columns = ["node", "neighbour", "p_with", "set_with", "p_without", "set_without", "arrow", "exact", "strength"]
     return pd.DataFrame(rows, columns=columns)
