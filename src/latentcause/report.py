@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 144  # twice that of a screen of old: sharp on a phone
+LONG_CELL = 60  # characters; a column with a longer cell is prose, whose lines are broken
 
 
 class Report:
@@ -70,7 +71,7 @@ class Report:
                 raise ValueError(
                     f"the row {list(row)} has {len(row)} cells for the {len(header)} columns {list(header)}"
                 )
-        kinds = ["" if all(map(looks_numeric, column)) else ' class="text"' for column in zip(*cells, strict=True)]
+        kinds = [_class_of(column) for column in zip(*cells, strict=True)]
         kinds = kinds or [""] * len(header)
         head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True))
         body = [
@@ -143,6 +144,12 @@ def looks_numeric(cell: str) -> bool:
     return not cell or cell.removesuffix("%").strip().replace(".", "", 1).replace("-", "").replace("e", "").isdigit()
 
 
+def _class_of(column: Sequence[str]) -> str:
+    if all(map(looks_numeric, column)):
+        return ""
+    return ' class="text prose"' if max(map(len, column)) > LONG_CELL else ' class="text"'
+
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -182,6 +189,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th.text, td.text { text-align: left; }
+td.prose { white-space: normal; min-width: 15rem; vertical-align: top; }
 tbody tr:nth-child(odd) { background: var(--stripe); }
 figure { margin: 1rem 0; }
 figure .wide { background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; }
