@@ -16,9 +16,10 @@ class Bases:
     """For every variable some functions of it, each of mean 0 and mean square 1, orthogonal to each other over the rows.
 
     A numeric variable has first itself, standardised, and then cubic B-splines with knots at its quantiles (those that are
-    evenly spaced from -2 to 2 standard deviations in a normal distribution), turned so that they come from smooth to wiggly (smoothness: second differences of the coefficients, as in the P-splines of Eilers and
-    Marx, Statistical Science 11, 1996, in the order of Demmler and Reinsch 1975). The leading c functions therefore are a
-    regression spline of c degrees of freedom. A category of K levels has K - 1 functions that span its indicators.
+    evenly spaced from -2 to 2 standard deviations in a normal distribution), turned so that they come from smooth to wiggly.
+    Smoothness is that of P-splines, second differences of the coefficients (Eilers and Marx, Statistical Science 11, 1996),
+    the order that of Demmler and Reinsch (1975). So the leading c functions are a regression spline of c degrees of freedom. A
+    category of K levels has K - 1 functions that span its indicators.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ RIDGE = 1e-2
 """Penalty RIDGE / 2 |coefficients|^2 on the log-likelihood: finite coefficients where the predictors separate the levels."""
 
 MOST_STEPS = 50
-DECREMENT = 1e-6
-"""Newton's method ends when another step would raise the log-likelihood by less than this."""
+DECREMENT = 1e-4
+"""Newton's method ends when another step would raise the log-likelihood by less than half of this."""
 
 RANK = 1e-8
 """Relative size below which a direction of the information counts as none."""
