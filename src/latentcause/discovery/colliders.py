@@ -67,8 +67,8 @@ def _separating_conditions(
             near = {given for end in (a, b) for given in combinations(neighbours[end], k)} - {known}
             asked[k] += [(a, b, given) for given in sorted(near)]
     for k, tests in asked.items():
-        a, b = (np.array([t[end] for t in tests], dtype=np.int64) for end in (0, 1))
-        p_values = test.p_values(a, b, np.array([t[2] for t in tests], dtype=np.int64).reshape(len(tests), k))
+        x, y = (np.array([t[end] for t in tests], dtype=np.int64) for end in (0, 1))
+        p_values = test.p_values(x, y, np.array([t[2] for t in tests], dtype=np.int64).reshape(len(tests), k))
         for (first, second, given), p in zip(tests, p_values.tolist(), strict=True):
             if p > alpha:
                 separating[first, second].append((given, p))

@@ -1,0 +1,262 @@
+"""Samplers: from noise to data and back, one step at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from latentcause.diffusion.denoisers import Denoiser
+from latentcause.diffusion.schedules import times as falling_times
+from latentcause.progress import progress
+
+MEMORY = 3  # passes that the acceleration of an inversion looks back on
+
+
+class Sampler(ABC):
+    """Carries x_t to an earlier time s < t; going from t = 1 to t = 0 in steps draws from the data's distribution.
+
+    Attributes
+    ----------
+    denoiser : Denoiser
+    """
+
+    denoiser: Denoiser
+
+    @abstractmethod
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """x_s from x_t, both (n, ...); ``generator`` is the source of what noise the step adds."""
+
+    def __call__(
+        self, x: Tensor, times: Tensor | int, generator: torch.Generator | None = None, label: str = "sampling"
+    ) -> Tensor:
+        """All steps of ``times`` (falling; or a number of equal steps from 1 to 0), starting from x at the first of them.
+
+        Raises
+        ------
+        ValueError
+            For times that do not fall, or a sampler that adds noise without a generator.
+        """
+        grid = _checked_grid(times)
+        with progress(label, len(grid) - 1, "time") as report:
+            for number, (t, s) in enumerate(pairwise(grid)):
+                x = self.step(x, t, s, generator)
+                report(number + 1, s)
+        return x
+
+    def start(self, shape: tuple[int, ...], generator: torch.Generator, like: Tensor | None = None) -> Tensor:
+        """Noise N(0, sigma(1)^2) of this shape, to start from at t = 1, of dtype and device of ``like``."""
+        like = torch.empty(0) if like is None else like
+        _, sigma = self.denoiser.levels(like, 1.0)
+        return sigma * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+    def _levels(self, x: Tensor, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return *self.denoiser.levels(x, t), *self.denoiser.levels(x, s)
+
+
+class DDIM(Sampler):
+    """x_s = alpha_s x_0 + sqrt(sigma_s^2 - eta^2 tau^2) eps + eta tau z, with the denoiser's x_0 and eps.
+
+    tau^2 = sigma_s^2 (1 - (alpha_t sigma_s / (alpha_s sigma_t))^2) is the variance of x_s given x_t and x_0. With eta = 0 the
+    steps are deterministic, of first order in d(sigma / alpha) on the probability flow, and can be inverted; eta = 1 is the
+    ancestral sampler of DDPM with its smaller variance (Song, Meng and Ermon, Denoising diffusion implicit models, 2021,
+    Eqs. 12 and 16).
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    eta : float
+        At least 0.
+    """
+
+    def __init__(self, denoiser: Denoiser, eta: float = 0.0) -> None:
+        if not eta >= 0:
+            raise ValueError(f"eta={eta}: give a number of at least 0")
+        self.denoiser, self.eta = denoiser, eta
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """One step; t = 1 may have no signal, s = 0 no noise."""
+        alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
+        found = self.denoiser(x_t, t)
+        if self.eta == 0:
+            return alpha_s * found.data + sigma_s * found.noise
+        tau = sigma_s * (1 - (alpha_t * sigma_s / (alpha_s * sigma_t)).square()).clamp(min=0).sqrt()
+        kept = (sigma_s.square() - (self.eta * tau).square()).clamp(min=0).sqrt()
+        return alpha_s * found.data + kept * found.noise + self.eta * tau * _noise(x_t, generator)
+
+    def invert(self, x: Tensor, times: Tensor | int, refinements: int = 3, label: str = "inverting") -> Tensor:
+        """The x_t from which the steps (eta = 0) along ``times`` lead to x: the noise that belongs to an image.
+
+        Each step is solved for its starting point, the fixed point of x_t = (alpha_t / alpha_s)(x_s - sigma_s eps(x_t)) +
+        sigma_t eps(x_t), so that going back returns x. Plain iteration contracts slowly where the noise grows much in a
+        step; Anderson's acceleration, row by row, gains a digit or more with each pass.
+
+        Parameters
+        ----------
+        x : Tensor (n, ...)
+            At the last of the times.
+        times : Tensor or int
+            Falling, as for sampling; the first with some signal left (alpha > 0).
+        refinements : int
+            Passes of the denoiser for each step beyond the first; with 0 it is the usual, inexact recipe.
+
+        Raises
+        ------
+        ValueError
+            For eta > 0, which has no inverse, times that do not fall, or no signal at the first of them.
+        """
+        if self.eta > 0:
+            raise ValueError(f"eta={self.eta} adds noise, which can't be undone: invert with eta=0")
+        grid = _checked_grid(times)
+        if not float(self.denoiser.schedule.at(grid[0])[0]) > 0:
+            raise ValueError(f"no signal is left at t = {grid[0]}: invert up to an earlier time, such as 0.98")
+        with progress(label, len(grid) - 1, "time") as report:
+            for number, (t, s) in enumerate(zip(grid[-2::-1], grid[:0:-1], strict=True)):
+                x = self._inverted_step(x, t, s, refinements)
+                report(number + 1, t)
+        return x
+
+    def _inverted_step(self, x_s: Tensor, t: float, s: float, refinements: int) -> Tensor:
+        alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_s, t, s)
+        scaled = alpha_t / alpha_s * x_s
+        noise_change = sigma_t - alpha_t / alpha_s * sigma_s
+        # From scaled, which is of the right size, so that the denoiser at t sees what it knows.
+        return _fixed_point(lambda x_t: scaled + noise_change * self.denoiser(x_t, t).noise, scaled, refinements + 1)
+
+
+class DDPM(Sampler):
+    """The ancestral sampler: x_s from q(x_s | x_t, x_0) at the denoiser's x_0, with variance of either kind.
+
+    Ho, Jain and Abbeel 2020, Eqs. (6), (7) and (11) and section 3.2. ``"posterior"``, the variance tau^2 of `DDIM` with
+    eta = 1, is right where the data are one point; ``"forward"``, sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2, where they are
+    standard normal; in between, few steps draw too narrow or too wide.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    variance : {"posterior", "forward"}
+    """
+
+    def __init__(self, denoiser: Denoiser, variance: str = "posterior") -> None:
+        if variance not in ("posterior", "forward"):
+            raise ValueError(f"unknown variance {variance!r}: choose posterior or forward")
+        self.denoiser, self.variance = denoiser, variance
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """One draw; the step to no noise at all adds none."""
+        alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
+        ratio = alpha_t / alpha_s
+        forward = (sigma_t.square() - (ratio * sigma_s).square()).clamp(min=0)
+        mean = (ratio * sigma_s.square() * x_t + alpha_s * forward * self.denoiser(x_t, t).data) / sigma_t.square()
+        share = sigma_s.square() / sigma_t.square() if self.variance == "posterior" else (sigma_s > 0).to(forward)
+        return mean + (forward * share).sqrt() * _noise(x_t, generator)
+
+
+class EulerMaruyama(Sampler):
+    """The reverse SDE, dx = (f x - g^2 score) dt + g dw (Anderson 1982), by Euler's method.
+
+    Of strong and weak order 1, its noise being additive. Needs signal at every time, so a first time below 1 where
+    alpha(1) = 0; the last may be 0 only where sigma(0) > 0.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """One step of length t - s."""
+        f, g2 = (value.to(x_t) for value in self.denoiser.schedule.drift_and_diffusion(t))
+        drift = f * x_t - g2 * self.denoiser(x_t, t).to("score")
+        return x_t - (t - s) * drift + (g2 * (t - s)).sqrt() * _noise(x_t, generator)
+
+
+class Heun(Sampler):
+    """The probability flow d(x / alpha) = eps d(sigma / alpha) by Heun's method, of second order.
+
+    Karras et al., Elucidating the design space of diffusion-based generative models, 2022, Algorithm 1 without churn. In this
+    variable the flow is nearly straight and has no singularity. Two passes of the denoiser a step; a step from no signal or
+    to no noise is one of DDIM.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """A step of DDIM, and its correction by the noise found at its end."""
+        alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
+        found = self.denoiser(x_t, t)
+        x_s = alpha_s * found.data + sigma_s * found.noise
+        if not (float(alpha_t) > 0 and float(sigma_s) > 0):
+            return x_s
+        noise = 0.5 * (found.noise + self.denoiser(x_s, s).noise)
+        return alpha_s / alpha_t * (x_t - sigma_t * noise) + sigma_s * noise
+
+
+class PredictorCorrector(Sampler):
+    """Steps of another sampler, each followed by Langevin steps x <- x + h score + sqrt(2 h) z at the new time.
+
+    Song et al. 2021, Algorithm 1. Their step size, from the norms of score and noise, is in expectation h = 2 (r sigma)^2 with
+    their signal-to-noise ratio r; that is used here, so that rows do not depend on each other.
+
+    Parameters
+    ----------
+    predictor : Sampler
+    corrections : int
+        Langevin steps after each step.
+    ratio : float
+        r; positive.
+    """
+
+    def __init__(self, predictor: Sampler, corrections: int = 1, ratio: float = 0.16) -> None:
+        if corrections < 1 or not ratio > 0:
+            raise ValueError(f"corrections={corrections}, ratio={ratio}: give at least 1, and a positive number")
+        self.predictor, self.corrections, self.ratio = predictor, corrections, ratio
+        self.denoiser = predictor.denoiser
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """One step and its corrections; none where no noise is left."""
+        x_s = self.predictor.step(x_t, t, s, generator)
+        _, sigma = self.denoiser.levels(x_s, s)
+        if not float(sigma) > 0:
+            return x_s
+        size = 2 * (self.ratio * sigma).square()
+        for _ in range(self.corrections):
+            x_s = x_s + size * self.denoiser(x_s, s).to("score") + (2 * size).sqrt() * _noise(x_s, generator)
+        return x_s
+
+
+def _fixed_point(function: Callable[[Tensor], Tensor], x: Tensor, passes: int) -> Tensor:
+    """Solve x = function(x) for every row by Anderson's method (Walker and Ni 2011, Eq. 2.2) over the last MEMORY passes."""
+    values: list[Tensor] = []
+    residuals: list[Tensor] = []
+    for _ in range(passes):
+        value = function(x)
+        values, residuals = (
+            [*values, value.flatten(1)][-MEMORY - 1 :],
+            [*residuals, (value - x).flatten(1)][-MEMORY - 1 :],
+        )
+        x = value
+        if len(values) > 1:
+            changes = torch.stack([after - before for before, after in pairwise(residuals)], dim=2)
+            gram = changes.mT @ changes
+            ridge = 1e-6 * gram.diagonal(dim1=1, dim2=2).sum(1) + torch.finfo(x.dtype).tiny
+            gram = gram + ridge[:, None, None] * torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
+            weights = torch.linalg.solve(gram, changes.mT @ residuals[-1][:, :, None])
+            moves = torch.stack([after - before for before, after in pairwise(values)], dim=2)
+            x = (values[-1] - (moves @ weights)[:, :, 0]).reshape(x.shape)
+    return x
+
+
+def _checked_grid(times: Tensor | int) -> list[float]:
+    grid: list[float] = (falling_times(times) if isinstance(times, int) else times).tolist()
+    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)):
+        raise ValueError(f"sampling runs from noise to data: give falling times, not {grid[:4]}...")
+    return grid
+
+
+def _noise(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is None:
+        raise ValueError("this sampler adds noise: give a generator (torch.Generator().manual_seed(0), say)")
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
