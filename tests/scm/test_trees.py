@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -35,7 +35,6 @@ def test_boxes_predict_as_the_regressor_does(p, leaves):
         assert np.abs(mechanism.mean(torch.from_numpy(asked)).numpy() - regressor.predict(asked)).max() < 1e-12
 
 
-@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 40))
 def test_the_mean_is_the_sum_of_the_boxes_around_a_point(seed, p, n_boxes):
     rng = np.random.default_rng(seed)
