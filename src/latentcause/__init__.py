@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from latentcause import datasets, discovery, metrics, plots
     from latentcause.data import MultiDomainData
     from latentcause.discovery.cpdag import CPDAG
+    from latentcause.discovery.pag import PAG
     from latentcause.graph import CausalGraph
     from latentcause.io import load, save
     from latentcause.models.f_modeling import FModeling
@@ -19,6 +20,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "CPDAG",
+    "PAG",
     "CausalGraph",
     "FModeling",
     "GModeling",
@@ -39,6 +41,7 @@ _MODULE_OF = {
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
     "MultiDomainData": "latentcause.data",
+    "PAG": "latentcause.discovery.pag",
     "StructuralCausalModel": "latentcause.scm",
     "load": "latentcause.io",
     "save": "latentcause.io",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from graph_strategies import graphs
 from latentcause import CPDAG, CausalGraph
+from latentcause.discovery import DSeparation, pc
 
 
 @given(graphs(most=5))
@@ -102,6 +104,13 @@ def test_bad_edges_are_refused(directed, undirected, message):
 def test_an_unknown_node_is_named():
     with pytest.raises(ValueError, match="unknown node 'z'"):
         CPDAG.from_dag(CausalGraph.chain(2)).parents("z")
+
+
+def test_copies_are_whole():
+    found = pc(DSeparation(CausalGraph.chain(3)))
+    copied = deepcopy(found)
+    assert copied == found
+    assert copied.separations == found.separations
 
 
 def test_a_matrix_of_the_wrong_shape_is_refused():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -215,6 +215,11 @@ class CPDAG:
     def to_dot(self) -> str:
         """The graph in the DOT language; undirected edges have ``dir=none``."""
         return graph_text.format_dot(self.nodes, self.directed, self.undirected)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only mappings can't be copied or pickled.
+        kept = (self.nodes, self.directed, self.undirected, dict(self.separations), dict(self.p_values), self.conflicts)
+        return type(self), kept
 
     def __str__(self) -> str:
         arrows = [f"{a} -> {b}" for a, b in self.directed]
