@@ -49,7 +49,7 @@ def pc(
         Level of each test, in (0, 1): an edge is removed where the p-value is larger.
     test : str or class of tests
         "fisher-z", "chi-squared", "g-squared", "mixed", "gcm" or "kci"; "auto" takes "fisher-z" for numbers,
-        "g-squared" for categories and "mixed" for both.
+        "chi-squared" for categories and "mixed" for both.
     knowledge : BackgroundKnowledge, optional
     max_given : int, optional
         Largest number of variables in a condition; without it, as many as there are neighbours.

@@ -22,7 +22,7 @@ NUMBERS, CATEGORIES, BOTH = (siblings(60, kinds, seed=0, causes="") for kinds in
 
 
 def test_auto_looks_at_the_columns() -> None:
-    for table, kind in ((NUMBERS, FisherZ), (CATEGORIES, GSquared), (BOTH, MixedRegression)):
+    for table, kind in ((NUMBERS, FisherZ), (CATEGORIES, ChiSquared), (BOTH, MixedRegression)):
         assert type(choose_test(table, "auto")) is kind
         assert type(choose_test(Variables.read(table))) is kind
     assert type(choose_test(NUMBERS.to_numpy())) is FisherZ

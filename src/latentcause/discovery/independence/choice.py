@@ -33,7 +33,7 @@ def choose_test(
     ----------
     data : DataFrame, array (n, d) or Variables
     test : str, class of tests or IndependenceTest
-        One of ``TESTS``; or "auto": "fisher-z" if all columns are numeric, "g-squared" if all are categories, "mixed" if
+        One of ``TESTS``; or "auto": "fisher-z" if all columns are numeric, "chi-squared" if all are categories, "mixed" if
         there are both. A class is built on the data; a test that is built already is returned as it is.
 
     Raises
@@ -48,7 +48,7 @@ def choose_test(
     if test == "auto":
         variables = data = Variables.read(data)
         numeric = {variables.is_numeric(name) for name in variables.names}
-        test = "mixed" if len(numeric) == 2 else "fisher-z" if True in numeric else "g-squared"
+        test = "mixed" if len(numeric) == 2 else "fisher-z" if True in numeric else "chi-squared"
     if test not in TESTS:
         raise ValueError(f"there is no test {test!r}: choose one of {', '.join(['auto', *TESTS])}")
     return TESTS[test](data)
