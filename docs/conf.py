@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import latentcause
 
 project = "latentcause"
@@ -32,9 +34,19 @@ napoleon_use_rtype = False
 
 
 def setup(app: object) -> None:
-    """Leave out the ``set_fit_request`` and the like that scikit-learn gives every estimator: nothing here routes metadata."""
+    """Leave out what nobody calls, and take docstrings as the plain text that they are."""
+    app.connect("autodoc-skip-member", leave_out)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-docstring", as_plain_text)  # type: ignore[attr-defined]
 
-    def skip(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool:
-        return skipped or (name.startswith("set_") and name.endswith("_request"))
 
-    app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]
+def leave_out(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool:
+    """The ``set_fit_request`` and the like that scikit-learn gives every estimator: nothing here routes metadata."""
+    return skipped or (name.startswith("set_") and name.endswith("_request"))
+
+
+def as_plain_text(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """To reStructuredText, |z| is a name to put in, and ``K. Yang`` at the start of a line the eleventh point of a list."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            bars = re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line)
+            lines[number] = re.sub(r"^(\s*)([A-Z]\. [A-Z])", r"\1\\\2", bars)
