@@ -10,7 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from latentcause.training import resolve_device, seeded, train
+from latentcause.training import Recipe, resolve_device, seeded, train
 
 EVALUATION_ROWS = 16384
 
@@ -112,10 +112,9 @@ class NetworkScore:
             self.network_,
             self._implicit if self.loss == "implicit" else self._sliced,
             tuple(torch.from_numpy(a.astype(np.float32)) for a in (standard, row_weights, scaled_base)),
+            Recipe(self.max_epochs, self.batch_size, self.learning_rate),
             seed=self.seed,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            draw=None if self.loss == "implicit" else _random_signs,
             device=self.device,
             label="network score",
         )
@@ -158,14 +157,13 @@ class NetworkScore:
         self.network_.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in weights.items()})
         return self
 
-    def _implicit(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+    def _implicit(self, batch: tuple[Tensor, ...]) -> Tensor:
         inputs, weights, base = batch
         score, derivative = self.network_(inputs)
         return weights * (0.5 * score.square() + base * score + derivative).sum(dim=1)
 
-    def _sliced(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        inputs, weights, base = batch
-        signs = torch.randint(0, 2, base.shape, generator=generator, device=base.device, dtype=base.dtype) * 2 - 1
+    def _sliced(self, batch: tuple[Tensor, ...]) -> Tensor:
+        inputs, weights, base, signs = batch
         slices = nn.functional.pad(signs, (0, inputs.shape[1] - signs.shape[1]))  # the context does not move
         score, change = self.network_(inputs, slices)
         return weights * (0.5 * score.square() + base * score + signs * change).sum(dim=1)
@@ -177,6 +175,11 @@ class NetworkScore:
             raise ValueError(f"this score sees {k} context columns: pass context of shape (n, {k})")
         added = np.zeros((len(values), 0)) if context is None else _finite("context", context, (len(values), k))
         return np.hstack([values, added])
+
+
+def _random_signs(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor]:
+    base = batch[2]
+    return (torch.randint(0, 2, base.shape, generator=generator, device=base.device, dtype=base.dtype) * 2 - 1,)
 
 
 class _StackedNetwork(nn.Module):

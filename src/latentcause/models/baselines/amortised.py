@@ -92,11 +92,15 @@ class AmortisedNetwork(nn.Module):
         shift, change = self.encoder(inputs).chunk(2, dim=1)
         return self.encoder_skip(inputs) + shift, self.log_variance + change
 
-    def negative_elbo(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+    def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor]:
+        """Standard normal noise for every latent of the rows of the batch."""
+        c = batch[0]
+        return (torch.randn((len(c), len(self.log_variance)), generator=generator, device=c.device),)
+
+    def negative_elbo(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Minus the evidence lower bound of each row, in nats per sample of x (Eq. 6.1 and the bound below it)."""
-        c, indicator = batch
+        c, indicator, noise = batch
         mean, log_variance = self.encode(c, indicator)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         sample = mean + (0.5 * log_variance).exp() * noise
         if self.decoder is None:  # the expectation over q is known
             B = self.decoder_skip.weight

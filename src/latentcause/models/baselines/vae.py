@@ -32,7 +32,7 @@ from latentcause.models.baselines.prior import (
 )
 from latentcause.models.interventional_gaussian import DomainMoments, InterventionalGaussian
 from latentcause.models.subspace import Subspace, project
-from latentcause.training import resolve_device, seeded, train
+from latentcause.training import Recipe, resolve_device, seeded, train
 
 EVALUATION_ROWS = 16384
 _ARRAYS = ("latents_", "latent_variances_", "basis_", "spread_", "indicators_", "latent_scales_")
@@ -91,10 +91,9 @@ def _fit(self: Any, data: MultiDomainData) -> Any:
         self.network_,
         self.network_.negative_elbo,
         (c, indicator),
+        Recipe(self.max_epochs, self.batch_size, self.learning_rate),
         seed=self.seed,
-        max_epochs=self.max_epochs,
-        batch_size=self.batch_size,
-        learning_rate=self.learning_rate,
+        draw=self.network_.draw,
         device=self.device,
         label=type(self).__name__,
     )
