@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentcause import datasets, discovery, metrics, plots
-    from latentcause.data import MultiDomainData
+    from latentcause.data import LabelledImages, MultiDomainData
     from latentcause.discovery.cpdag import CPDAG
     from latentcause.discovery.pag import PAG
     from latentcause.graph import CausalGraph
@@ -24,6 +24,7 @@ __all__ = [
     "CausalGraph",
     "FModeling",
     "GModeling",
+    "LabelledImages",
     "MultiDomainData",
     "StructuralCausalModel",
     "datasets",
@@ -40,6 +41,7 @@ _MODULE_OF = {
     "CausalGraph": "latentcause.graph",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
+    "LabelledImages": "latentcause.data",
     "MultiDomainData": "latentcause.data",
     "PAG": "latentcause.discovery.pag",
     "StructuralCausalModel": "latentcause.scm",

@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latentcause.datasets.images.digits import digits
+    from latentcause.datasets.images.factor_images import FactorImages
+    from latentcause.datasets.images.morphomnist import morphomnist
+    from latentcause.datasets.images.pendulum import pendulum
     from latentcause.datasets.interventional import (
         InterventionalSample,
         InterventionalSystem,
@@ -16,23 +20,31 @@ if TYPE_CHECKING:
     from latentcause.datasets.sachs import SachsCells, SachsPanel, load_sachs
 
 __all__ = [
+    "FactorImages",
     "InterventionalSample",
     "InterventionalSystem",
     "SachsCells",
     "SachsPanel",
+    "digits",
     "interventional_system",
     "load_sachs",
+    "morphomnist",
+    "pendulum",
     "random_dag",
     "random_system",
 ]
 
 _MODULE_OF = {
+    "FactorImages": "images.factor_images",
     "InterventionalSample": "interventional",
     "InterventionalSystem": "interventional",
     "SachsCells": "sachs",
     "SachsPanel": "sachs",
+    "digits": "images.digits",
     "interventional_system": "interventional",
     "load_sachs": "sachs",
+    "morphomnist": "images.morphomnist",
+    "pendulum": "images.pendulum",
     "random_dag": "interventional",
     "random_system": "random_systems",
 }

@@ -1,0 +1,1 @@
+"""Images drawn from factors whose structural causal model is known, with true counterfactual images."""
