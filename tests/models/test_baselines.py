@@ -159,8 +159,9 @@ def test_linear_vae_reaches_the_likelihood_of_probabilistic_pca_and_never_exceed
     limit = gaussian_log_likelihood(x, pca.loadings_, prior, pca.noise_variance_)
     coordinates = torch.from_numpy((x @ fit.basis_ / fit.unit_).astype(np.float32))
     with torch.no_grad():
-        batch, generator = (coordinates, torch.zeros(len(x), 3)), torch.Generator().manual_seed(0)
-        bound = -float(fit.network_.negative_elbo(batch, generator).double().mean())
+        batch = (coordinates, torch.zeros(len(x), 3))
+        noise = fit.network_.draw(batch, torch.Generator().manual_seed(0))
+        bound = -float(fit.network_.negative_elbo((*batch, *noise)).double().mean())
     assert limit - 0.05 < bound <= limit + 1e-4
     assert fit.converged_
     assert fit.noise_variance_ == pytest.approx(pca.noise_variance_, rel=0.02)
