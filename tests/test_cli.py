@@ -410,9 +410,10 @@ def test_help_loads_nothing_heavy_and_every_command_shows_an_example() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert "loaded: []" in done.stdout
-    for command in ("demo", "fit", "encode", "evaluate", "reproduce"):
+    for command in ("demo", "fit", "encode", "evaluate", "discover", "scm", "reproduce"):
         assert command in done.stdout
-    for command in (["demo"], ["fit"], ["encode"], ["evaluate"], ["reproduce", "eb-crl"]):
+    asked = [["scm", question] for question in ("fit", "sample", "counterfactual", "effect")]
+    for command in (["demo"], ["fit"], ["encode"], ["evaluate"], ["discover"], *asked, ["reproduce", "eb-crl"]):
         shown = run(*command, "--help")
         assert shown.exit_code == 0
         assert f"Example: latentcause {' '.join(command)}" in " ".join(shown.stdout.split())

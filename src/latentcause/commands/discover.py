@@ -82,8 +82,10 @@ def _tell(found: Discovery, seconds: float) -> None:
     say(
         f"{found.search_words} of {len(found.variables)} rows and {len(found.variables.names)} variables in {seconds:.1f} s"
     )
-    rows = [[str(edge), "" if edge.p_value is None else f"{edge.p_value:.2g}"] for edge in edges[:MOST_SHOWN]]
-    if rows:
+    if edges and found.search.alpha is None:
+        show_table("", ["edge"], [[str(edge)] for edge in edges[:MOST_SHOWN]])
+    elif edges:
+        rows = [[str(edge), "" if edge.p_value is None else f"{edge.p_value:.2g}"] for edge in edges[:MOST_SHOWN]]
         show_table("", ["edge", "largest p-value"], rows)
     else:
         say(f"no edges: as far as the test ({found.test}) can see, no variable depends on another")

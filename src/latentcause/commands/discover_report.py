@@ -99,7 +99,9 @@ def _add_graph(report: Report, found: Discovery) -> None:
             "a larger --alpha or another --test may see more."
         )
         return
-    header = ["edge", "what it says"] + ([] if found.search.method == "ges" else ["largest p-value"])
+    header = ["edge", "what it says, if the assumptions below hold"] + (
+        [] if found.search.method == "ges" else ["largest p-value"]
+    )
     rows = [[str(e), e.meaning, *([_p(e.p_value)] if len(header) == 3 else [])] for e in edges[:MOST_ROWS]]
     caption = "The largest p-value of all tests that could have removed the edge: the smaller, the surer the edge"
     report.table(header, rows, caption if len(header) == 3 else "")
@@ -255,7 +257,7 @@ def _add_errors(report: Report, found: Discovery) -> None:
 
 
 def error_table(found: Discovery) -> tuple[list[str], Rows]:
-    """Header and rows: distances from the true graph, blank where they are not defined."""
+    """Header and rows: distances from the true graph, of those that are defined."""
     header = [
         "compared with",
         "SHD",
@@ -275,7 +277,8 @@ def error_table(found: Discovery) -> tuple[list[str], Rows]:
             values = [float("nan")] * 3 if scores is None else [scores.precision, scores.recall, scores.f1]
             cells += ["" if math.isnan(value) else f"{value:.2f}" for value in values]
         rows.append(cells)
-    return header, rows
+    defined = [j for j in range(len(header)) if any(row[j] for row in rows)]
+    return [header[j] for j in defined], [[row[j] for j in defined] for row in rows]
 
 
 def _add_columns(report: Report, found: Discovery) -> Report:

@@ -1,23 +1,34 @@
-"""How well fitted mechanisms hold: what they explain, and whether their noises are as independent as the graph says."""
+"""How well fitted mechanisms hold: what they explain, and whether the data refuse what the graph says."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from latentcause.data.variables import Variables
 from latentcause.discovery.holm import holm
-from latentcause.scm import Mechanism, StructuralCausalModel
+from latentcause.discovery.independence import choose_test
+from latentcause.scm import DummyCoded, Mechanism, StructuralCausalModel
 from latentcause.scm.fitting.nodes import fit_nodes
 from latentcause.scm.simulation import parents_of
 
 FOLDS = 5
-LEVEL = 0.05  # of all tests of noises together
+LEVEL = 0.05  # of all tests of independences together
+
+KINDS = {
+    "CategoricalMechanism": "logit",
+    "LinearMechanism": "linear",
+    "NeuralMechanism": "neural",
+    "PostNonlinearMechanism": "post-nonlinear",
+    "SplineMechanism": "spline",
+    "TreeMechanism": "boosted",
+}
+"""What the fitted classes are called on the command line; "auto" chooses among them."""
 
 Losses = dict[str, tuple[float, float]]
 """By node: the loss of the mechanism, and that of a constant."""
@@ -50,40 +61,41 @@ def mechanism_table(model: StructuralCausalModel, data: Variables) -> tuple[pd.D
     return pd.DataFrame(rows, columns=["node", "parents", "kind", "in sample", "held out", "noise sd"]), why_not
 
 
-def noise_correlations(model: StructuralCausalModel, data: Variables) -> pd.DataFrame:
-    """Rank correlations between the noises of every two numeric nodes, which the model takes to be independent.
+def implied_independences(model: StructuralCausalModel, data: Variables) -> tuple[pd.DataFrame, str]:
+    """Test what the graph says of every two nodes without an arrow: independent given the parents of the later one.
+
+    By the local Markov property (Pearl, *Causality*, 2nd edition, Theorem 1.2.7), with partial correlations where all
+    mechanisms are linear and all nodes numbers, else with the generalised covariance measure.
 
     Returns
     -------
-    DataFrame
-        A row per pair: ``a``, ``b``, ``correlation`` (Spearman's), ``p_value`` (Fisher z of it), and ``dependent``: rejected by
-        Holm's procedure at level 0.05 for all pairs together. Sorted by p-value.
+    DataFrame, str
+        A row per pair: ``a``, ``b``, ``given`` (names with semicolons between), ``p_value``, and ``refused``: by Holm's
+        procedure at level 0.05 for all pairs together. Sorted by p-value. And the name of the test.
+
+    Raises
+    ------
+    ValueError
+        For what the test refuses, such as too few rows.
     """
-    values = torch.tensor(data.values.T)
-    graph, noises = model.graph, {}
-    for node in graph.nodes:
-        if node not in model.levels:
-            parents = parents_of(graph, node, values)
-            noises[node] = model.mechanisms[node].abduct(values[graph.index(node)], parents).numpy()
-    names, n = list(noises), len(data)
-    first, second = np.triu_indices(len(names), 1)
-    if len(first) and n > 3:
-        ranks = np.stack([stats.rankdata(noise) for noise in noises.values()])
-        r = np.corrcoef(ranks)[first, second]
-        p_values = 2 * stats.norm.sf(np.abs(np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))) * np.sqrt((n - 3) / 1.06))
-    else:
-        first = second = np.zeros(0, dtype=np.int64)
-        r = p_values = np.zeros(0)
-    table = pd.DataFrame(
-        {
-            "a": [names[i] for i in first],
-            "b": [names[j] for j in second],
-            "correlation": r,
-            "p_value": p_values,
-            "dependent": holm(p_values, LEVEL),
-        }
-    )
-    return table.sort_values("p_value", kind="stable", ignore_index=True)
+    assert model.settings is not None
+    is_linear = not model.levels and set(model.settings.kinds.values()) == {"linear"}
+    name = "fisher-z" if is_linear else "gcm"
+    graph, by_size = model.graph, dict[int, list[tuple[str, str]]]()
+    for a, b in combinations(graph.topological_order, 2):
+        if a not in graph.parents(b):
+            by_size.setdefault(len(graph.parents(b)), []).append((a, b))
+    rows: list[tuple[str, str, str, float]] = []
+    if by_size:
+        test = choose_test(data, name)
+        for size, pairs in by_size.items():
+            x, y = np.array([[graph.index(a), graph.index(b)] for a, b in pairs]).T
+            given = np.array([[graph.index(parent) for parent in graph.parents(b)] for _, b in pairs], dtype=np.int64)
+            p_values = test.p_values(x, y, given.reshape(len(pairs), size))
+            rows += [(a, b, ";".join(graph.parents(b)), float(p)) for (a, b), p in zip(pairs, p_values, strict=True)]
+    table = pd.DataFrame(rows, columns=["a", "b", "given", "p_value"])
+    table["refused"] = holm(table["p_value"].to_numpy(dtype=np.float64), LEVEL)
+    return table.sort_values("p_value", kind="stable", ignore_index=True), name
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -129,8 +141,8 @@ def _share(losses: tuple[float, float]) -> float:
 
 
 def _kind(model: StructuralCausalModel, node: str) -> str:
-    if node in model.levels:
-        return "logit" if model.graph.parents(node) else "shares of the levels"
+    mechanism = model.mechanisms[node]
     if not model.graph.parents(node):
-        return "mean"
-    return "given" if model.settings is None else model.settings.kinds[node]
+        return "shares of the levels" if node in model.levels else "mean"
+    inner = mechanism.mechanism if isinstance(mechanism, DummyCoded) else mechanism
+    return KINDS[type(inner).__name__]

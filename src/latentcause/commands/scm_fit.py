@@ -13,7 +13,7 @@ import pandas as pd
 
 import latentcause
 from latentcause.commands.reading import read_graph
-from latentcause.commands.scm_checks import mechanism_table, noise_correlations
+from latentcause.commands.scm_checks import implied_independences, mechanism_table
 from latentcause.commands.scm_report import scm_report
 from latentcause.commands.variables import read_table
 from latentcause.console import say, show_table, shown_warnings
@@ -57,8 +57,8 @@ def fit(request: ScmFitRequest) -> None:
         if why_not:
             notes.append(f"no share explained on held-out rows: {why_not}")
         parents = _tested_parents(model, data, notes)
-        correlations = noise_correlations(model, data)
-        _write(folder, request, model, data, table, parents, correlations, notes, seconds)
+        independences, test = _tested_independences(model, data, notes)
+        _write(folder, request, model, data, table, parents, independences, test, notes, seconds)
     shown = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     say(f"structural causal model of {len(data)} rows, fitted in {seconds:.1f} s")
     show_table("", list(table.columns), shown)
@@ -66,9 +66,9 @@ def fit(request: ScmFitRequest) -> None:
         say(
             "in sample, held out: share of the variance (of a category: of the log likelihood) that the parents explain"
         )
-    for name, found in _doubts(parents, correlations).items():
+    for name, found in _doubts(parents, independences).items():
         if found:
-            say(f"{name}: {', '.join(found)}")
+            say(f"{name}: {'; '.join(found)}")
     say(f"written to {request.out}: open report.html")
 
 
@@ -80,13 +80,26 @@ def _tested_parents(model: StructuralCausalModel, data: Variables, notes: list[s
         return pd.DataFrame(columns=["parent", "node", "test", "p_value", "drop", "redundant"])
 
 
-def _doubts(parents: pd.DataFrame, correlations: pd.DataFrame) -> dict[str, list[str]]:
+def _tested_independences(model: StructuralCausalModel, data: Variables, notes: list[str]) -> tuple[pd.DataFrame, str]:
+    try:
+        return implied_independences(model, data)
+    except ValueError as error:
+        notes.append(f"independences were not tested: {error}")
+        return pd.DataFrame(columns=["a", "b", "given", "p_value", "refused"]), ""
+
+
+def _doubts(parents: pd.DataFrame, independences: pd.DataFrame) -> dict[str, list[str]]:
     """What a user should look at before trusting the model."""
-    unused, tied = parents[parents["redundant"].astype(bool)], correlations[correlations["dependent"]]
+    unused = parents[parents["redundant"].astype(bool)]
+    refused = independences[independences["refused"].astype(bool)]
     return {
         "parents that the mechanism does not need": [f"{row.parent} -> {row.node}" for row in unused.itertuples()],
-        "noises that depend on each other": [f"{row.a}, {row.b}" for row in tied.itertuples()],
+        "independences of the graph that the data refuse": [_statement(*row) for row in refused.iloc[:, :3].to_numpy()],
     }
+
+
+def _statement(a: str, b: str, given: str) -> str:
+    return f"{a} and {b}" + (f" given {given.replace(';', ', ')}" if given else "")
 
 
 def _cell(value: Any) -> str:
@@ -105,14 +118,15 @@ def _write(
     data: Variables,
     table: pd.DataFrame,
     parents: pd.DataFrame,
-    correlations: pd.DataFrame,
+    independences: pd.DataFrame,
+    test: str,
     notes: list[str],
     seconds: float,
 ) -> None:
     save(model, folder / "model.safetensors", notes={"data": request.data.name, "rows": len(data)})
     table.to_csv(folder / "mechanisms.csv", index=False)
     parents.to_csv(folder / "parents.csv", index=False)
-    correlations.to_csv(folder / "noises.csv", index=False)
+    independences.to_csv(folder / "independences.csv", index=False)
     summary = {
         "latentcause": latentcause.__version__,
         "model": type(model).__name__,
@@ -122,7 +136,7 @@ def _write(
         "settings": {"mechanisms": request.mechanisms, "noise": request.noise, "seed": request.seed},
         "categories": {node: [str(level) for level in levels] for node, levels in model.levels.items()},
         "mechanisms": json.loads(table.to_json(orient="records")),
-        **{name.replace(" ", "_"): found for name, found in _doubts(parents, correlations).items()},
+        **{name.replace(" ", "_"): found for name, found in _doubts(parents, independences).items()},
         "notes": notes,
         "seconds": round(seconds, 3),
     }
@@ -131,6 +145,6 @@ def _write(
         f"{request.mechanisms.capitalize()} mechanisms with {request.noise} noise, fitted to {len(data)} rows of "
         f"{request.data.name} on a graph of {len(model.graph)} variables and {len(model.graph.edges)} edges."
     )
-    report = scm_report(model, data, lead, table, parents, correlations, notes)
+    report = scm_report(model, data, lead, table, parents, independences, test, notes)
     report.save(folder / "report.html")
     report.save_figures(folder / "figures")

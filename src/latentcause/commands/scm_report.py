@@ -16,13 +16,13 @@ RESTS_ON = [
     [
         "The graph",
         "An arrow for every direct cause, and none the wrong way.",
-        "Noises that depend on each other. A wrong direction between two variables need not show: keep to what is known, "
+        "Independences that the data refuse. A wrong direction between two variables need not show: keep to what is known, "
         "or compare the effects that other graphs of the class give.",
     ],
     [
         "No hidden common cause",
         "Nothing outside the table acts on two of its variables.",
-        "Noises that depend on each other, of two variables without an arrow between them above all.",
+        "Independences that the data refuse. A hidden cause of two variables with an arrow between them need not show.",
     ],
     [
         "The kind of mechanism",
@@ -44,10 +44,11 @@ def scm_report(
     lead: str,
     table: pd.DataFrame,
     parents: pd.DataFrame,
-    correlations: pd.DataFrame,
+    independences: pd.DataFrame,
+    test: str,
     notes: Sequence[str],
 ) -> Report:
-    """The report to read after ``latentcause scm fit``; the three tables are those that it writes."""
+    """The report to read after ``latentcause scm fit``; the tables are those that it writes."""
     report = Report("Structural causal model", lead)
     if notes:
         report.section("Notes").items(notes)
@@ -72,7 +73,7 @@ def scm_report(
             "mechanism's mean, or the probabilities of a category; points are rows (500 at the most)",
         )
     _add_parents(report, parents)
-    _add_noises(report, correlations)
+    _add_independences(report, independences, test)
     report.section("What this rests on").table(
         ["assumption", "what it means", "how this report shows that it fails"], RESTS_ON
     )
@@ -100,26 +101,29 @@ def _add_parents(report: Report, parents: pd.DataFrame) -> None:
     ).table(["edge", "test", "p-value", "share lost without it", "needed"], rows)
 
 
-def _add_noises(report: Report, correlations: pd.DataFrame) -> None:
-    if correlations.empty:
+def _add_independences(report: Report, independences: pd.DataFrame, test: str) -> None:
+    if independences.empty:
         return
-    tied = correlations[correlations["dependent"]]
-    if tied.empty:
-        said = "Here no two noises are: nothing speaks against the graph in this way."
+    refused = int(independences["refused"].sum())
+    if refused:
+        said = f"Here {refused} of {len(independences)} are refused: an arrow or a common cause is missing there."
     else:
-        said = f"Here {len(tied)} of {len(correlations)} pairs are, at level 0.05 for all tests together (Holm)."
+        said = "Here none is refused: nothing speaks against the graph in this way."
     report.section(
-        "Are the noises independent?",
-        "What the parents leave of a variable is its noise. If the graph lacks no arrow and no common cause, and the "
-        f"mechanisms have the right form, no two noises are dependent. {said}",
+        "Do the data refuse the graph?",
+        "Where the graph has no arrow between two variables, it says that they are independent given the parents of the later "
+        f"one. Each such statement is tested ({test}), at level 0.05 for all together (Holm). {said}",
     )
     rows = [
-        [f"{row.a}, {row.b}", f"{row.correlation:.3f}", f"{row.p_value:.2g}", "yes" if row.dependent else "no"]
-        for row in correlations.head(MOST_PAIRS).itertuples()
+        [
+            f"{row['a']}, {row['b']}",
+            row["given"].replace(";", ", ") or "nothing",
+            f"{row['p_value']:.2g}",
+            "yes" if row["refused"] else "no",
+        ]
+        for row in independences.head(MOST_PAIRS).to_dict("records")
     ]
-    report.table(
-        ["noises of", "rank correlation", "p-value", "dependent"], rows, "The pairs with the smallest p-values"
-    )
+    report.table(["pair", "given", "p-value", "refused"], rows, "The pairs with the smallest p-values")
 
 
 def _short(value: float) -> str:
