@@ -11,6 +11,7 @@ from latentcause.progress import progress
 FLOOR = 1e-7  # smallest sd of a change, in sds of the node: below it is rounding
 CLEAR = 4.0  # a node's changes are of two kinds where the sds of large and small ones differ by this factor
 LARGE = 0.25  # changes of one kind are effects, not measurement error, where their sd exceeds this many sds of the node
+ENOUGH = 20_000  # pairs that the mixture is fitted to
 ROUNDS = 100
 SETTLED = 1e-5  # mean change of a probability in one round
 
@@ -26,12 +27,19 @@ class Changes:
         After minus before.
     levels, features : ndarray (n, d, B)
         B functions of a node's value before, and their changes: the value itself where mechanisms are linear.
+    error : float
+        Changes below this many sds are error. Never below ``FLOOR``.
     """
 
     after: np.ndarray
     moved: np.ndarray
     levels: np.ndarray
     features: np.ndarray
+    error: float
+
+    def rows(self, chosen: np.ndarray) -> Changes:
+        """The chosen pairs."""
+        return Changes(self.after[chosen], self.moved[chosen], self.levels[chosen], self.features[chosen], self.error)
 
     def of(self, nodes: list[int]) -> np.ndarray:
         """Features (n, B len(nodes)) of some nodes, side by side."""
@@ -50,7 +58,7 @@ def causal_order(changes: Changes, weights: np.ndarray) -> list[int]:
     counts = weights[:, :-1].sum(axis=0)
     waiting = [int(t) for t in np.flatnonzero(counts > 0.5)]
     effect = weights[:, waiting].T @ changes.moved**2 / counts[waiting, None]  # of target t (rows) on j
-    effect = effect[:, waiting] / np.maximum(effect[np.arange(len(waiting)), waiting], FLOOR**2)
+    effect = effect[:, waiting] / np.maximum(effect[np.arange(len(waiting)), waiting], changes.error**2)
     np.fill_diagonal(effect, 0)
     order, left = [], list(range(len(waiting)))
     while left:
@@ -68,49 +76,71 @@ def infer_targets(changes: Changes) -> np.ndarray:
     of its predecessors, is measurement error, because the noise of j is kept. Expectation-maximisation, started by
     `_peeled`; the order is found anew in each round.
     """
-    weights = _peeled(changes)
+    part = (
+        changes
+        if len(changes.moved) <= ENOUGH
+        else changes.rows(np.linspace(0, len(changes.moved) - 1, ENOUGH).astype(int))
+    )
+    weights = _peeled(part)
     with progress("inferring targets", ROUNDS, "mean change") as report:
         for done in range(ROUNDS):
-            before, weights = weights, _posterior(changes, weights)
+            mixture = _Mixture.fit(part, weights)
+            before, weights = weights, mixture.probabilities(part)
             shift = float(np.abs(weights - before).mean())
             report(done + 1, shift)
             if shift < SETTLED:
                 break
-    return weights
+    return mixture.probabilities(changes)
 
 
-def _posterior(changes: Changes, weights: np.ndarray) -> np.ndarray:
-    n, d = changes.moved.shape
-    order = causal_order(changes, weights)
-    kept, new = np.zeros((n, d)), np.full((n, d), -np.inf)
-    for j in range(d):
-        predecessors = order[: order.index(j)] if j in order else order
-        own = 1 - weights[:, j]
-        error = changes.moved[:, j] - _fitted(changes.of(predecessors), changes.moved[:, j], own)
-        kept[:, j] = _log_normal(error, 0.0, own @ error**2 / max(own.sum(), 1.0))
-        if j in order:
-            share = weights[:, j] / weights[:, j].sum()
-            mean = share @ changes.after[:, j]
-            new[:, j] = _log_normal(changes.after[:, j], mean, share @ (changes.after[:, j] - mean) ** 2)
-    log = np.column_stack([new - kept, np.zeros(n)])
-    with np.errstate(divide="ignore"):
-        log += np.log(weights.mean(axis=0))
-    log -= log.max(axis=1, keepdims=True)
-    posterior = np.exp(log)
-    return posterior / posterior.sum(axis=1, keepdims=True)
+@dataclass(frozen=True, eq=False)
+class _Mixture:
+    """The parameters of `infer_targets`: per node its predecessors and their coefficients, error variance, and new values' law."""
+
+    predecessors: list[list[int]]
+    coefficients: list[np.ndarray]
+    error: np.ndarray
+    new_mean: np.ndarray
+    new_variance: np.ndarray
+    share: np.ndarray
+
+    @classmethod
+    def fit(cls, changes: Changes, weights: np.ndarray) -> _Mixture:
+        """Maximise the likelihood, each pair shared out over its targets."""
+        d = changes.moved.shape[1]
+        order = causal_order(changes, weights)
+        predecessors = [order[: order.index(j)] if j in order else order for j in range(d)]
+        coefficients, error = [], np.empty(d)
+        for j in range(d):
+            x, y, own = changes.of(predecessors[j]), changes.moved[:, j], 1 - weights[:, j]
+            weighted = x.T * own
+            gram = weighted @ x
+            coefficients.append(np.linalg.solve(gram + np.diag(1e-10 * np.diag(gram) + 1e-30), weighted @ y))
+            error[j] = own @ (y - x @ coefficients[j]) ** 2 / max(own.sum(), 1.0)
+        error = np.maximum(error, changes.error**2)
+        counts = weights.sum(axis=0)
+        divisor = np.maximum(counts[:-1], 1.0)
+        mean = (weights[:, :-1] * changes.after).sum(axis=0) / divisor
+        variance = (weights[:, :-1] * (changes.after - mean) ** 2).sum(axis=0) / divisor
+        return cls(predecessors, coefficients, error, mean, variance, counts / len(weights))
+
+    def probabilities(self, changes: Changes) -> np.ndarray:
+        """Of each target for each pair (n, d + 1)."""
+        new = _log_normal(changes.after - self.new_mean, self.new_variance)
+        error = np.empty_like(new)
+        for j, (predecessors, w) in enumerate(zip(self.predecessors, self.coefficients, strict=True)):
+            error[:, j] = changes.moved[:, j] - changes.of(predecessors) @ w
+        with np.errstate(divide="ignore"):
+            prior = np.log(self.share)
+        log = np.column_stack([new - _log_normal(error, self.error), np.zeros(len(new))]) + prior
+        log -= log.max(axis=1, keepdims=True)
+        posterior = np.exp(log)
+        return posterior / posterior.sum(axis=1, keepdims=True)
 
 
-def _fitted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    if x.shape[1] == 0:
-        return np.zeros_like(y)
-    weighted = x.T * weights
-    gram = weighted @ x
-    return x @ np.linalg.solve(gram + np.diag(1e-10 * np.diag(gram) + 1e-30), weighted @ y)
-
-
-def _log_normal(x: np.ndarray, mean: float, variance: float) -> np.ndarray:
-    variance = max(variance, FLOOR**2)
-    return -0.5 * ((x - mean) ** 2 / variance + np.log(2 * np.pi * variance))
+def _log_normal(x: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    variance = np.maximum(variance, FLOOR**2)
+    return -0.5 * (x**2 / variance + np.log(2 * np.pi * variance))
 
 
 # --- where to start ------------------------------------------------------------------------------------------------------
@@ -121,12 +151,12 @@ def _peeled(changes: Changes) -> np.ndarray:
 
     Among pairs that have no target yet, a node without a cause among the nodes still waiting moves only where it is the
     target itself: so it is the one that moves least often. Where two move in the same pairs (one is the target, and the
-    other, its descendant, never is), it is the one whose new value owes less to its old one.
+    other, its descendant, never is), it is the one whose new value owes less to the old ones.
     """
     n, d = changes.moved.shape
     weights, left, waiting = np.zeros((n, d + 1)), np.ones(n, dtype=bool), list(range(d))
     while waiting and left.any():
-        moves = {j: left & _moves(changes.moved[:, j], left) for j in waiting}
+        moves = {j: left & _moves(changes.moved[:, j], left, changes.error) for j in waiting}
         waiting = [j for j in waiting if moves[j].any()]
         if not waiting:
             break
@@ -141,17 +171,20 @@ def _peeled(changes: Changes) -> np.ndarray:
 
 
 def _kept(changes: Changes, j: int, rows: np.ndarray) -> float:
-    """|Correlation| of the old and the new value of node j."""
-    after = changes.after[rows, j]
-    before = after - changes.moved[rows, j]
-    if len(after) < 3 or np.ptp(after) == 0 or np.ptp(before) == 0:
+    """Share of the variance of the new value of j that all old values explain, less what chance explains."""
+    new = changes.after[rows, j] - changes.after[rows, j].mean()
+    old = (changes.after - changes.moved)[rows]
+    old = old - old.mean(axis=0)
+    freedom = len(new) - old.shape[1] - 1
+    if freedom < 1 or not new.any():
         return 0.0
-    return float(abs(np.corrcoef(before, after)[0, 1]))
+    left = new - old @ np.linalg.lstsq(old, new, rcond=None)[0]
+    return float(1 - (left @ left / freedom) / (new @ new / (len(new) - 1)))
 
 
-def _moves(moved: np.ndarray, left: np.ndarray) -> np.ndarray:
+def _moves(moved: np.ndarray, left: np.ndarray, error: float) -> np.ndarray:
     """In which pairs (n,) a node moves by more than measurement error: two normals around zero, fitted to those left."""
-    size = np.maximum(np.abs(moved), FLOOR)
+    size = np.maximum(np.abs(moved), error)
     share, small, large = _two_scales(size[left])
     if large < CLEAR * small:
         return np.full(len(moved), bool(np.sqrt((size[left] ** 2).mean()) > LARGE))
@@ -160,21 +193,21 @@ def _moves(moved: np.ndarray, left: np.ndarray) -> np.ndarray:
 
 
 def _two_scales(size: np.ndarray) -> tuple[float, float, float]:
-    """Share of the wider normal and both sds, by expectation-maximisation over a histogram of log sizes."""
-    counts, edges = np.histogram(np.log(size), bins=400)
-    square = np.exp(edges[:-1] + edges[1:])
-    best, best_fit = (0.0, 1.0, 1.0), -np.inf
-    rms = np.sqrt(counts @ square / counts.sum())
-    for quantile in (0.02, 0.2, 0.5, 0.8):
-        share, small, large = 0.5, float(np.quantile(size, quantile)), float(rms)
-        for _ in range(200):
-            narrow = np.log1p(-share) - np.log(small) - 0.5 * square / small**2
-            wide = np.log(share) - np.log(large) - 0.5 * square / large**2
-            both = np.logaddexp(narrow, wide)
-            posterior = np.exp(wide - both)
-            share = float(np.clip(counts @ posterior / counts.sum(), 1e-6, 1 - 1e-6))
-            small = max(float(np.sqrt(counts @ ((1 - posterior) * square) / counts.sum() / (1 - share))), FLOOR)
-            large = max(float(np.sqrt(counts @ (posterior * square) / counts.sum() / share)), FLOOR)
-        if (fit := float(counts @ both)) > best_fit:
-            best, best_fit = (share, small, large) if small <= large else (1 - share, large, small), fit
-    return best
+    """Share of the wider normal and both sds, by expectation-maximisation over a histogram of log sizes from four starts."""
+    counts, edges = np.histogram(np.log(size), bins=200)
+    share_of, square = counts / counts.sum(), np.exp(edges[:-1] + edges[1:])
+    share, small = np.full((4, 1), 0.5), np.quantile(size, [0.02, 0.2, 0.5, 0.8])[:, None]
+    large = np.full((4, 1), np.sqrt(share_of @ square))
+    for _ in range(200):
+        narrow = np.log1p(-share) - np.log(small) - 0.5 * square / small**2
+        wide = np.log(share) - np.log(large) - 0.5 * square / large**2
+        both = np.logaddexp(narrow, wide)
+        posterior = np.exp(wide - both) * share_of
+        before, share = share, np.clip(posterior.sum(axis=1, keepdims=True), 1e-6, 1 - 1e-6)
+        small = np.maximum(np.sqrt(((share_of - posterior) @ square)[:, None] / (1 - share)), FLOOR)
+        large = np.maximum(np.sqrt((posterior @ square)[:, None] / share), FLOOR)
+        if np.abs(share - before).max() < 1e-6:
+            break
+    best = int((both @ share_of).argmax())
+    first, second, part = float(small[best, 0]), float(large[best, 0]), float(share[best, 0])
+    return (part, first, second) if first <= second else (1 - part, second, first)

@@ -43,7 +43,7 @@ class PairsResult:
         Nodes that no pair targets.
     p_values : DataFrame (d, d)
         [cause, effect]: of "the cause is no parent of the effect". NaN where the order excludes the edge, or where `pc` had
-        to decide (``cpdag.p_values``).
+        to decide (``cpdag.p_values`` then).
     alpha : float
         Level that all edges hold together (Holm).
     """
@@ -85,6 +85,7 @@ def from_pairs(
     *,
     alpha: float = 0.01,
     mechanisms: Mechanisms = "linear",
+    error: float = 0.0,
     min_effect: float | None = None,
 ) -> PairsResult:
     """Learn a graph from values before and after a perfect intervention on at most one node, all other noises kept.
@@ -102,8 +103,10 @@ def from_pairs(
        predecessors' errors of measurement show alone in pairs that target j or a later node; their second moments are
        taken off those of the regressors (errors in variables; W. A. Fuller, Measurement Error Models, 1987, section 2.2).
        Wald tests with a sandwich covariance, Holm's correction over all edges.
-    4. Where a node u is never the target, its change follows that of its causes exactly, and does not tell who the
-       parents of its descendants are. For u and those descendants `pc` asks the values before, knowing the rest.
+    4. A node u that is never the target changes exactly with its causes, and does not tell whether it or they cause a
+       later node. So regressions with such a predecessor take in the values before, weighed by the variances of both
+       kinds of error. Two such nodes whose order the targets leave open are joined, and given parents, by `pc` on the
+       values before, which knows all the rest.
 
     The regressors' errors must be independent of the response's. With every node targeted the result is the true graph as
     pairs grow, without faithfulness, whatever the law of the noises.
@@ -118,16 +121,19 @@ def from_pairs(
         Level, in (0, 1).
     mechanisms : {"linear", "spline"}
         f_jk: a line, or a cubic spline with 12 functions. Splines are additive over parents.
+    error : float
+        Changes of fewer sds (of the node before) are error of measurement when targets are inferred. Independent errors
+        need no such bound: their size is learned. It is for latents that leak into each other.
     min_effect : float, optional
         Edges with sd(f_jk(z_k)) / sd(z_j), before, below this are left out. By default 0 for linear mechanisms and 0.05 for
-        splines, whose errors of approximation look like weak edges. Learned latents leak into each other, which does too.
+        splines, whose errors of approximation look like weak edges, as do latents that leak into each other.
 
     Raises
     ------
     ValueError
         For what `Variables` refuses (missing values, constant columns, fewer rows than columns), categories, shapes that
         differ, a wrong number of targets or an unknown one, pairs of which none shows an intervention, an alpha outside
-        (0, 1), unknown mechanisms or a negative ``min_effect``.
+        (0, 1), unknown mechanisms, and an ``error`` or ``min_effect`` out of range.
 
     Examples
     --------
@@ -138,37 +144,36 @@ def from_pairs(
     >>> after = np.column_stack([first, np.where(hit[:, 0] > 0, 2 * first + u[:, 1], new[:, 1])])
     >>> from_pairs(before, after)
     PairsResult: x0 -> x1
-      targets of 500 pairs: x0 238, x1 262, none 0
+      targets of 500 pairs: x0 235, x1 265, none 0
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}: give a level between 0 and 1, such as 0.01")
     if mechanisms not in get_args(Mechanisms):
         raise ValueError(f"unknown mechanisms {mechanisms!r}: choose one of {', '.join(get_args(Mechanisms))}")
+    if not 0 <= error < 1:
+        raise ValueError(f"error is {error}: give a number of sds, at least 0 and below 1")
     if min_effect is None:
         min_effect = LEAST_EFFECT[mechanisms]
     if not 0 <= min_effect < np.inf:
         raise ValueError(f"min_effect is {min_effect}: give a number of sds, at least 0")
     first, second = _read(before, after)
     nodes = first.names
-    changes = _changes(first.values, second.values, mechanisms)
+    changes = _changes(first.values, second.values, mechanisms, max(error, FLOOR))
     weights = infer_targets(changes) if targets is None else _given(targets, nodes, len(first))
     order = causal_order(changes, weights)
     if not order:
         raise ValueError("no pair shows an intervention: before and after agree in all of them")
-    p_values, effects = _parent_tests(changes, weights, order)
-    adjacent = holm(p_values, alpha) & (effects >= min_effect)
-    untargeted = [j for j in range(len(nodes)) if j not in order]
-    cpdag = CPDAG.from_adjacency(adjacent, nodes)
-    if untargeted:
-        moved = _moved_by(changes, weights, order, alpha)
-        cpdag = _with_untargeted(first, adjacent, moved, order, alpha)
-        p_values[:, [j for j in range(len(nodes)) if not _is_settled(j, moved, order)]] = np.nan
+    tiers = _tiers(changes, weights, order, alpha)
+    p_values, effects = _parent_tests(changes, weights, tiers)
+    cpdag = CPDAG.from_adjacency(holm(p_values, alpha) & (effects >= min_effect), nodes)
+    if any(len(tier) > 1 for tier in tiers):
+        cpdag = _completed(first, cpdag, tiers, alpha)
     chosen = weights.argmax(axis=1)
     return PairsResult(
         cpdag,
         tuple([*nodes, None][t] for t in chosen),
         pd.DataFrame(weights[:, :-1], columns=nodes),
-        tuple(nodes[j] for j in untargeted),
+        tuple(node for j, node in enumerate(nodes) if j not in order),
         pd.DataFrame(p_values, index=nodes, columns=nodes),
         alpha,
     )
@@ -191,12 +196,12 @@ def _read(before: Any, after: Any) -> tuple[Variables, Variables]:
     return first, second
 
 
-def _changes(before: np.ndarray, after: np.ndarray, mechanisms: Mechanisms) -> Changes:
+def _changes(before: np.ndarray, after: np.ndarray, mechanisms: Mechanisms, error: float) -> Changes:
     centre, scale = before.mean(axis=0), before.std(axis=0)
     old, new = (before - centre) / scale, (after - centre) / scale
     moved = (after - before) / scale
     if mechanisms == "linear":
-        return Changes(new, moved, old[:, :, None], moved[:, :, None])
+        return Changes(new, moved, old[:, :, None], moved[:, :, None], error)
     levels, features = [], []
     for z, z_new in zip(old.T, new.T, strict=True):
         low, high = np.quantile(np.r_[z, z_new], [0.002, 0.998])
@@ -204,7 +209,7 @@ def _changes(before: np.ndarray, after: np.ndarray, mechanisms: Mechanisms) -> C
         values = [basis.design(torch.from_numpy(part.copy())).numpy() for part in (z, z_new)]
         levels.append(values[0][:, 1:])
         features.append((values[1] - values[0])[:, 1:])  # the functions sum to 1, so their changes to 0
-    return Changes(new, moved, np.stack(levels, axis=1), np.stack(features, axis=1))
+    return Changes(new, moved, np.stack(levels, axis=1), np.stack(features, axis=1), error)
 
 
 def _given(targets: Sequence[str | None], nodes: tuple[str, ...], n: int) -> np.ndarray:
@@ -219,89 +224,104 @@ def _given(targets: Sequence[str | None], nodes: tuple[str, ...], n: int) -> np.
     return np.eye(len(nodes) + 1)[[column[target] for target in targets]]
 
 
+# --- order ---------------------------------------------------------------------------------------------------------------
+
+
+def _tiers(changes: Changes, weights: np.ndarray, order: list[int], alpha: float) -> list[list[int]]:
+    """The nodes, causes first, those between which the order is open in one tier.
+
+    A node that is never the target comes after the last target that moves it, and before the next, which it can't follow.
+    """
+    slots: list[list[int]] = [[] for _ in range(len(order) + 1)]
+    for u in range(changes.moved.shape[1]):
+        if u not in order:
+            movers = [place + 1 for place, t in enumerate(order) if _moves_along(changes, weights, t, u, alpha)]
+            slots[max(movers, default=0)].append(u)
+    tiers = [slots[0]]
+    for t, slot in zip(order, slots[1:], strict=True):
+        tiers += [[t], slot]
+    return [tier for tier in tiers if tier]
+
+
+def _moves_along(changes: Changes, weights: np.ndarray, t: int, u: int, alpha: float) -> bool:
+    """Whether u moves by more where t does, in the pairs that target t (Fisher's z, level alpha / d^2)."""
+    size = np.abs(changes.moved[weights[:, t] > 0.5][:, [t, u]])
+    if len(size) < 4 or np.ptp(size, axis=0).min() < 10 * FLOOR:
+        return False
+    z = np.sqrt(len(size) - 3) * np.arctanh(np.clip(np.corrcoef(size.T)[0, 1], -1 + 1e-12, 1 - 1e-12))
+    return bool(2 * ndtr(-abs(z)) < alpha / changes.moved.shape[1] ** 2)
+
+
 # --- parents -------------------------------------------------------------------------------------------------------------
 
 
-def _parent_tests(changes: Changes, weights: np.ndarray, order: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """p-values and effects (d, d), [cause, effect]: of each predecessor on each node; untargeted nodes come last."""
+def _parent_tests(changes: Changes, weights: np.ndarray, tiers: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """p-values and effects (d, d), [cause, effect], of the nodes of earlier tiers on each node that has a tier of its own."""
     d = changes.moved.shape[1]
     p_values, effects = np.full((d, d), np.nan), np.zeros((d, d))
-    for j in range(d):
-        if predecessors := (order[: order.index(j)] if j in order else order):
+    predecessors: list[int] = []
+    for tier in tiers:
+        if len(tier) == 1 and predecessors:
+            (j,) = tier
             p_values[predecessors, j], found = _regression(changes, weights, j, predecessors)
             for k, coefficients in zip(predecessors, found, strict=True):
                 effects[k, j] = (changes.levels[:, k] @ coefficients).std()
+        predecessors = [*predecessors, *tier]
     return p_values, effects
 
 
 def _regression(
     changes: Changes, weights: np.ndarray, j: int, predecessors: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Step 3 of `from_pairs` for one node: Wald p-values (m,) and coefficients (m, B) of its m predecessors."""
+    """Steps 3 and 4 of `from_pairs` for one node: Wald p-values (m,) and coefficients (m, B) of its m predecessors."""
     x, y = changes.of(predecessors), changes.moved[:, j]
-    moved = weights[:, predecessors].sum(
-        axis=1
-    )  # the pairs that tell of the mechanism: one of the predecessors is the target
+    moved = weights[:, predecessors].sum(axis=1)  # the pairs that tell of the mechanism: a predecessor is the target
     unmoved = np.maximum(1 - moved, 0)  # all change of the predecessors is error
     n, m = moved.sum(), unmoved.sum()
     error = (x.T * unmoved) @ x / m if m > 2 * x.shape[1] else np.zeros((x.shape[1], x.shape[1]))
     plain = (x.T * moved) @ x
-    ridge = np.diag(1e-14 * np.diag(plain) + FLOOR**2)
-    gram = plain - n * error + ridge
-    w = np.linalg.solve(gram, (x.T * moved) @ y)
+    gram = plain - n * error + np.diag(1e-14 * np.diag(plain) + FLOOR**2)
+    right, share = (x.T * moved) @ y, n
+    levels = np.zeros_like(x)
+    old = np.zeros_like(y)
+    if weights[:, predecessors].sum(axis=0).min() < 0.5:  # an untargeted one: its changes are those of its causes
+        levels, old = _levels_weighed(changes, j, predecessors, x, y, moved)
+        gram += levels.T @ levels
+        right += levels.T @ old
+        share += len(y)
+    w = np.linalg.solve(gram, right)
     pull = error @ w
-    scores = moved[:, None] * (x * (y - x @ w)[:, None] + pull)
+    scores = moved[:, None] * (x * (y - x @ w)[:, None] + pull) + levels * (old - levels @ w)[:, None]
     of_error = (n / max(m, 1.0)) * unmoved[:, None] * (x * (x @ w)[:, None] - pull)
-    middle = scores.T @ scores + of_error.T @ of_error + FLOOR**2 * (plain + ridge)
+    middle = scores.T @ scores + of_error.T @ of_error + FLOOR**2 * (plain + FLOOR**2 * np.eye(len(plain)))
     half = np.linalg.solve(gram, middle)
-    covariance = np.linalg.solve(gram, half.T) * n / max(n - len(w), 1.0)
+    covariance = np.linalg.solve(gram, half.T) * share / max(share - len(w), 1.0)
     width = len(w) // len(predecessors)
     blocks = [slice(start, start + width) for start in range(0, len(w), width)]
     wald = [w[block] @ np.linalg.lstsq(covariance[block, block], w[block], rcond=1e-12)[0] for block in blocks]
     return chdtrc(width, np.maximum(wald, 0.0)), w.reshape(-1, width)
 
 
-# --- nodes that are never the target -------------------------------------------------------------------------------------
+def _levels_weighed(
+    changes: Changes, j: int, predecessors: list[int], x: np.ndarray, y: np.ndarray, moved: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values before, of predecessors and of j, centred and times sd(error of a change) / sd(noise of j): weights of a joint fit."""
+    levels = changes.levels[:, predecessors].reshape(len(y), -1)
+    levels, old = levels - levels.mean(axis=0), (changes.after - changes.moved)[:, j]
+    old = old - old.mean()
+    noise = old - levels @ np.linalg.lstsq(levels, old, rcond=None)[0]
+    rows = np.sqrt(moved)
+    error = rows * y - (x.T * rows).T @ np.linalg.lstsq((x.T * rows).T, rows * y, rcond=None)[0]
+    ratio = np.sqrt(error @ error / max(moved.sum(), 1.0) / max(noise @ noise / len(y), FLOOR**2))
+    scale = max(float(ratio), 1e-4)  # not less, or rounding of the changes would count for more than the values
+    return levels * scale, old * scale
 
 
-def _moved_by(changes: Changes, weights: np.ndarray, order: list[int], alpha: float) -> np.ndarray:
-    """Whether interventions on t move j, bool (d, d): in pairs that target t, large changes of t go with large ones of j."""
-    d = changes.moved.shape[1]
-    moved = np.zeros((d, d), dtype=bool)
-    for t in order:
-        size = np.abs(changes.moved[weights[:, t] > 0.5])
-        if len(size) > 3:
-            centred = size - size.mean(axis=0)
-            norm = np.sqrt((centred**2).sum(axis=0))
-            r = centred.T @ centred[:, t] / np.maximum(norm * norm[t], FLOOR**2)
-            z = np.sqrt(len(size) - 3) * np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-            moved[t] = (2 * ndtr(-np.abs(z)) < alpha / d**2) & (size.max(axis=0) > 10 * FLOOR)
-    np.fill_diagonal(moved, False)
-    return moved
-
-
-def _is_settled(j: int, moved: np.ndarray, order: list[int]) -> bool:
-    """Whether no untargeted node can be a cause of j: each one is moved by interventions on j."""
-    return j in order and all(moved[j, u] for u in range(len(moved)) if u not in order)
-
-
-def _with_untargeted(
-    before: Variables, adjacent: np.ndarray, moved: np.ndarray, order: list[int], alpha: float
-) -> CPDAG:
-    """Step 4 of `from_pairs`."""
-    nodes, d = before.names, len(moved)
-    # An untargeted node comes after the last targeted one that moves it, and before the next.
-    tiers: list[list[str]] = [[] for _ in range(2 * len(order) + 1)]
-    for place, t in enumerate(order):
-        tiers[2 * place + 1].append(nodes[t])
-    for u in range(d):
-        if u not in order:
-            tiers[2 * max((place + 1 for place, t in enumerate(order) if moved[t, u]), default=0)].append(nodes[u])
-    settled = [j for j in order if _is_settled(j, moved, order)]
-    required = [(nodes[k], nodes[j]) for j in settled for k in np.flatnonzero(adjacent[:, j])]
-    forbidden = [(nodes[k], nodes[j]) for j in settled for k in range(d) if k != j and not adjacent[k, j]]
-    forbidden += [
-        (nodes[t], nodes[j]) for t in order for j in range(d) if j not in settled and j != t and not moved[t, j]
-    ]
-    knowledge = BackgroundKnowledge(required, forbidden, [tier for tier in tiers if tier])
+def _completed(before: Variables, found: CPDAG, tiers: list[list[int]], alpha: float) -> CPDAG:
+    """Edges into nodes that share a tier, by `pc` on the values before; all others are known."""
+    nodes = before.names
+    settled = [nodes[tier[0]] for tier in tiers if len(tier) == 1]
+    required = [edge for edge in found.directed if edge[1] in settled]
+    forbidden = [(k, j) for j in settled for k in nodes if k != j and (k, j) not in required]
+    knowledge = BackgroundKnowledge(required, forbidden, [[nodes[j] for j in tier] for tier in tiers])
     return pc(before, alpha, knowledge=knowledge)
