@@ -70,6 +70,12 @@ def test_embedded_figure_is_the_saved_one_and_its_axes_are_closed(tmp_path: Path
     assert base64.b64decode(embedded) == saved
 
 
+def test_columns_of_sentences_break_their_lines() -> None:
+    page = Report("Words").table(["what", "why"], [["short", "a sentence that is too long " * 4], ["b", "c"]]).to_html()
+    assert '<th class="text">what</th><th class="text prose">why</th>' in page
+    assert '<td class="text">b</td><td class="text prose">c</td>' in page
+
+
 def test_same_content_same_page(tmp_path: Path) -> None:
     example().save(tmp_path / "one.html")
     example().save(tmp_path / "two.html")
