@@ -68,7 +68,7 @@ class CPDAG:
     >>> graph = CausalGraph.from_string("a -> c; b -> c -> d -> e; f -> e; g -> h")
     >>> cpdag = CPDAG.from_dag(graph)
     >>> cpdag
-    CPDAG(a -> c; b -> c; c -> d; d -> e; f -> e; g - h)
+    CPDAG(a -> c; c -> d; b -> c; d -> e; f -> e; g - h)
     >>> [dag.parents("h") for dag in cpdag.to_dags()]
     [('g',), ()]
     """

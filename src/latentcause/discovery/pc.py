@@ -70,7 +70,7 @@ def pc(
     >>> import latentcause as lc
     >>> graph = lc.CausalGraph.from_string("rain -> wet; sprinkler -> wet; wet -> slippery")
     >>> lc.discovery.pc(lc.discovery.DSeparation(graph))
-    CPDAG(rain -> wet; sprinkler -> wet; wet -> slippery)
+    CPDAG(rain -> wet; wet -> slippery; sprinkler -> wet)
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}: give a level between 0 and 1, such as 0.01")
