@@ -311,7 +311,7 @@ def _as_frame(labels: Any) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _column(values: Any) -> Any:
+def _column(values: Any) -> pd.Series:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return values.reset_index(drop=True) if isinstance(values, pd.Series) else list(values)
+    return pd.Series(values).reset_index(drop=True)

@@ -36,6 +36,7 @@ PUBLISHED = DataFiles(
     },
     origin="thickness and intensity of the 60,000 training images as published with Pawlowski et al., NeurIPS 2020",
 )
+PART = 250  # digits that one process draws at a time
 RENDERING = 1
 """Part of the name of cached files: another number where the same digits would be drawn otherwise."""
 
@@ -115,8 +116,7 @@ def measure_strokes(images: Any) -> pd.DataFrame:
 
 def render_strokes(base: np.ndarray, factors: pd.DataFrame) -> np.ndarray:
     """Digits (n, h, w) redrawn with the factors ``thickness`` and ``intensity``: float32 images (n, 1, h, w)."""
-    shape = strokes.set_thickness(base[:, None], factors["thickness"])
-    return strokes.set_intensity(shape, factors["intensity"])
+    return strokes.redraw(base[:, None], *factors[["thickness", "intensity"]].to_numpy().T)
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,9 @@ class _Drawer:
             return render_strokes(base, factors)
         from joblib import Parallel, delayed
 
-        parts = np.array_split(np.arange(len(base)), math.ceil(len(base) / 1000))
-        images = Parallel(self.n_jobs)(delayed(render_strokes)(base[part], factors.iloc[part]) for part in parts)
+        parts = np.array_split(np.arange(len(base)), math.ceil(len(base) / PART))
+        columns = factors[["thickness", "intensity"]].to_numpy().T
+        images = Parallel(self.n_jobs)(delayed(strokes.redraw)(base[part, None], *columns[:, part]) for part in parts)
         return np.concatenate(images)
 
 

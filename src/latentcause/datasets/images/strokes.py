@@ -105,6 +105,11 @@ def set_intensity(images: Any, target: Any) -> np.ndarray:
     return np.minimum(pixels * factor[:, None, None, None], np.float32(1)).reshape(np.shape(images))
 
 
+def redraw(images: Any, thickness: Any, intensity: Any) -> np.ndarray:
+    """`set_thickness`, then `set_intensity`."""
+    return set_intensity(set_thickness(images, thickness), intensity)
+
+
 def _one_channel(images: Any) -> np.ndarray:
     pixels = checked_pixels(images)
     if pixels.shape[1] != 1:
