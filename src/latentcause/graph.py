@@ -68,7 +68,7 @@ class CausalGraph:
 
     def parents(self, node: str) -> tuple[str, ...]:
         """Direct causes of ``node``."""
-        return self._sorted(self._digraph.predecessors(self._one(node)))
+        return self._parents[self._one(node)]
 
     def children(self, node: str) -> tuple[str, ...]:
         """Direct effects of ``node``."""
@@ -283,6 +283,10 @@ class CausalGraph:
         digraph.add_nodes_from(self.nodes)
         digraph.add_edges_from(self.edges)
         return digraph
+
+    @cached_property
+    def _parents(self) -> dict[str, tuple[str, ...]]:
+        return {node: self._sorted(self._digraph.predecessors(node)) for node in self.nodes}
 
     @cached_property
     def _position(self) -> dict[str, int]:

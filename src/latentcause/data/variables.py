@@ -156,7 +156,7 @@ class Variables:
                 )
         return self
 
-    def to_frame(self, values: Any = None, index: Any = None) -> pd.DataFrame:
+    def to_frame(self, values: Any = None, index: Any = None, *, copy: bool = True) -> pd.DataFrame:
         """Give a DataFrame back, codes turned into levels: bool where the levels are False and True, else category dtype.
 
         Parameters
@@ -165,6 +165,8 @@ class Variables:
             Other rows of these variables, such as samples; this table's own if left out. NaN in a category stays missing.
         index : index (m,), optional
             Row labels.
+        copy : bool
+            Without it, the frame may share the memory of ``values``, where all columns are numbers.
 
         Raises
         ------
@@ -175,7 +177,8 @@ class Variables:
         if table.ndim != 2 or table.shape[1] != len(self.names):
             raise ValueError(f"values have shape {table.shape}: give one column for each of {listing(self.names)}")
         if not self.levels:
-            return pd.DataFrame(table.copy(order="K"), columns=list(self.names), index=index)
+            own = table.copy(order="K") if copy or values is None else table
+            return pd.DataFrame(own, columns=list(self.names), index=index, copy=False)
         columns: dict[str, Any] = {}
         for j, name in enumerate(self.names):
             known = self.levels.get(name)

@@ -89,7 +89,7 @@ class _Question:
             if self.rows is None:
                 values = simulation.simulate(self.graph, mechanisms, actions, self.draws, self.seed, self.needed)
             else:
-                values = counterfactuals.answer(self.graph, mechanisms, self.rows, actions, self.needed)
+                values = counterfactuals.answer(self.graph, mechanisms, self.rows.clone(), actions, self.needed)
             arms.append(self.outcomes(values))
         return arms[0] - arms[1]
 

@@ -130,8 +130,7 @@ class _Comparison:
 
 
 def _line(mechanism: LinearMechanism, n_parents: int) -> Line:
-    weights = np.array(mechanism.weights) if mechanism.weights else np.zeros(n_parents)
-    return Line(np.array(mechanism.intercept + mechanism.noise.mean), weights)
+    return Line(np.array(mechanism.intercept + mechanism.noise.mean), np.array(mechanism.weights_for(n_parents)))
 
 
 def _amount(action: Action | None) -> np.ndarray:

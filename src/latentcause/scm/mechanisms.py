@@ -141,12 +141,18 @@ class LinearMechanism(AdditiveMechanism):
         """Intercept + parents @ weights."""
         if not self.weights:
             return parents.new_full(parents.shape[:-1], self.intercept)
-        _check_count("weights", len(self.weights), parents)
+        _check_count("weights", len(self.weights), parents.shape[-1])
         return self.intercept + parents @ parents.new_tensor(self.weights)
+
+    def weights_for(self, n_parents: int) -> tuple[float, ...]:
+        """One weight per parent, zeros where the node ignores its parents."""
+        if self.weights:
+            _check_count("weights", len(self.weights), n_parents)
+        return self.weights or (0.0,) * n_parents
 
     def mean_and_slopes(self, parents: Tensor) -> tuple[Tensor, Tensor]:
         """The mean, and the weights."""
-        weights = parents.new_tensor(self.weights) if self.weights else parents.new_zeros(parents.shape[-1])
+        weights = parents.new_tensor(self.weights_for(parents.shape[-1]))
         return self.mean(parents), weights.expand_as(parents)
 
 
@@ -171,7 +177,7 @@ class SplineMechanism(AdditiveMechanism):
 
     def mean(self, parents: Tensor) -> Tensor:
         """Intercept + sum_k B_k(z_k)' coefficients_k."""
-        _check_count("splines", len(self.splines), parents)
+        _check_count("splines", len(self.splines), parents.shape[-1])
         total = parents.new_full(parents.shape[:-1], self.intercept)
         for k, (spline, coefficients) in enumerate(zip(self.splines, self.coefficients, strict=True)):
             first, values, _ = spline.local(parents[..., k])
@@ -245,8 +251,6 @@ class GeneralMechanism(Mechanism):
         raise ValueError("a GeneralMechanism has no density in closed form: use an additive mechanism")
 
 
-def _check_count(what: str, count: int, parents: Tensor) -> None:
-    if count != parents.shape[-1]:
-        raise ValueError(
-            f"a mechanism with {count} {what} on a node with {parents.shape[-1]} parents: give one per parent"
-        )
+def _check_count(what: str, count: int, n_parents: int) -> None:
+    if count != n_parents:
+        raise ValueError(f"a mechanism with {count} {what} on a node with {n_parents} parents: give one per parent")

@@ -202,7 +202,7 @@ class StructuralCausalModel:
         actions = checked_actions(do, self.graph, self.levels, len(variables))
         factual = torch.tensor(variables.values.T)
         values = counterfactuals.answer(self.graph, self.mechanisms, factual, actions).T.numpy()
-        return variables.to_frame(values, rows.index) if isinstance(rows, pd.DataFrame) else values
+        return variables.to_frame(values, rows.index, copy=False) if isinstance(rows, pd.DataFrame) else values
 
     def log_density(self, rows: Any, do: Mapping[str, Intervention] | None = None) -> np.ndarray:
         """Log density (n,) of the rows, in nats, as the sum over nodes of log p(z_j | z_pa(j)).

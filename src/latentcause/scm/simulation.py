@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentcause.graph import CausalGraph
 from latentcause.scm.interventions import Action, Shift
-from latentcause.scm.mechanisms import Mechanism
+from latentcause.scm.mechanisms import LinearMechanism, Mechanism
 
 
 def simulate(
@@ -34,7 +34,13 @@ def simulate(
             values[j] = action
             continue
         mechanism = action if isinstance(action, Mechanism) else mechanisms[node]
-        values[j] = mechanism.sample(parents_of(graph, node, values), streams[j])
+        if isinstance(mechanism, LinearMechanism):  # sums in place: to gather the parents first would take longer
+            torch.add(mechanism.noise.sample(n, values, streams[j]), mechanism.intercept, out=values[j])
+            parents = graph.parents(node)
+            for parent, weight in zip(parents, mechanism.weights_for(len(parents)), strict=True):
+                values[j].add_(values[graph.index(parent)], alpha=weight)
+        else:
+            values[j] = mechanism.sample(parents_of(graph, node, values), streams[j])
         if isinstance(action, Shift):
             values[j] += action.amount
     return values
@@ -45,7 +51,7 @@ def parents_of(graph: CausalGraph, node: str, values: Tensor) -> Tensor:
     rows = [graph.index(parent) for parent in graph.parents(node)]
     if rows and rows[-1] - rows[0] == len(rows) - 1:  # neighbours, as parents come in the order of nodes
         return values[rows[0] : rows[-1] + 1].T
-    return values[rows].T
+    return values.index_select(0, torch.tensor(rows, dtype=torch.int64, device=values.device)).T
 
 
 def _node_streams(generator: torch.Generator | int, count: int) -> list[torch.Generator]:
