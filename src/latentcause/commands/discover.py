@@ -29,7 +29,7 @@ from latentcause.graph import CausalGraph
 from latentcause.io import output_folder
 from latentcause.metrics import GraphErrors, graph_errors
 
-MOST_SHOWN = 40  # edges on the screen; the files hold all
+MOST_SHOWN, MOST_CONFLICTS = 40, 10  # edges and conflicts on the screen; the files hold all
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,11 @@ def _tell(found: Discovery, seconds: float) -> None:
         say(f"and {len(edges) - MOST_SHOWN} more, in edges.csv")
     if isinstance(found.graph, CPDAG):
         say(f"open directions: {len(found.graph.undirected)}; {found.class_words}")
-    for conflict in found.graph.conflicts:
+    conflicts = found.graph.conflicts
+    for conflict in conflicts[:MOST_CONFLICTS]:
         say(f"conflict: {conflict}")
+    if len(conflicts) > MOST_CONFLICTS:
+        say(f"and {len(conflicts) - MOST_CONFLICTS} more conflicts, in summary.json")
     if found.errors:
         show_table("Against the true graph", *error_table(found))
 

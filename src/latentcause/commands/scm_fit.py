@@ -21,6 +21,7 @@ from latentcause.data.variables import Variables
 from latentcause.io import output_folder, save
 from latentcause.scm import StructuralCausalModel
 
+MOST_SHOWN = 10  # doubts on the screen
 ALPHA = 0.05  # of the test for parents that a mechanism does not use
 
 
@@ -68,7 +69,8 @@ def fit(request: ScmFitRequest) -> None:
         )
     for name, found in _doubts(parents, independences).items():
         if found:
-            say(f"{name}: {'; '.join(found)}")
+            more = f"; and {len(found) - MOST_SHOWN} more, in summary.json" if len(found) > MOST_SHOWN else ""
+            say(f"{name}: {'; '.join(found[:MOST_SHOWN])}{more}")
     say(f"written to {request.out}: open report.html")
 
 
