@@ -285,7 +285,7 @@ class StructuralCausalModel:
         A structural causal model is minimal where every mechanism depends on all its parents (Peters, Janzing and
         Schoelkopf, *Elements of Causal Inference*, Remark 6.6). Linear mechanisms get an F-test, categories a likelihood-ratio
         test. Other kinds are fitted with and without the parent to four fifths of the rows, five times over, and a
-        one-sided paired t-test compares their squared errors on the held-out rows.
+        one-sided Wilcoxon signed-rank test compares their squared errors on the held-out rows.
 
         Parameters
         ----------

@@ -63,7 +63,7 @@ class AdditiveDesign:
         splines, contrasts, columns, penalties = [], [], [], []
         for column in parents.T:
             distinct = len(np.unique(column))
-            spline = UniformBSpline(float(column.min()), float(column.max()), min(FUNCTIONS, distinct + 2))
+            spline = UniformBSpline(*_ends(column, distinct), min(FUNCTIONS, distinct + 2))
             dense = spline.design(torch.from_numpy(np.ascontiguousarray(column))).numpy()
             centre = dense.mean(axis=0)
             if distinct == 2:  # coefficients on a line give that line
@@ -144,6 +144,16 @@ def smoothed(design: AdditiveDesign, values: np.ndarray) -> Smoothed:
                 wanted = variance * left / max(roughness, floor / n)
                 smoothing[k] = np.clip(wanted, SMALLEST * start[k], LARGEST * start[k])
     return Smoothed(weights, inverse, degrees)
+
+
+def _ends(column: np.ndarray, distinct: int) -> tuple[float, float]:
+    """Where a curve may bend: between these it is a spline, beyond them a line.
+
+    They leave out the outermost half per cent of the rows on either side. A single row far out would otherwise have the last
+    knots for itself, and its noise would set the slope of everything beyond.
+    """
+    low, high = np.quantile(column, [0.005, 0.995]) if distinct > 2 else (column.min(), column.max())
+    return (float(low), float(high)) if low < high else (float(column.min()), float(column.max()))
 
 
 def _fit_one(table: Table, noise: str) -> SplineMechanism:
