@@ -249,8 +249,9 @@ class StructuralCausalModel:
             As in `counterfactual`.
         data : DataFrame or array, optional
             What the model was fitted to. The model is fitted again, with its own settings, to ``resamples`` draws of as many
-            rows with replacement, and the interval holds the central share ``level`` of their effects (percentile interval:
-            Efron and Tibshirani 1993, section 13.3). Linear models are refitted all at once.
+            rows with replacement, and the interval holds the central share ``level`` of their effects, slightly expanded for
+            small n (percentile intervals: Efron 1979; Hesterberg 2015, "What teachers should know about the bootstrap").
+            Linear models are refitted all at once.
         level : float
         resamples : int
         draws : int
