@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -15,6 +16,7 @@ from latentcause.scm.mechanisms import AdditiveMechanism
 from latentcause.scm.noise import Noise
 
 MASK_BITS = 8
+WHOLE_GRID = 2**20  # cells of a table (8 MB) that holds all boxes at once
 BLOCK = 2**18  # bytes of masks at a time: they stay in the cache
 
 
@@ -23,9 +25,10 @@ class TreeMechanism(AdditiveMechanism):
     """z_j = intercept + sum_l values_l 1[z_pa(j) in box l] + noise: any sum of regression trees, a box for each leaf.
 
     The thresholds of all trees cut the axis of each parent into cells: cell c holds thresholds[c - 1] < z <=
-    thresholds[c]. Boxes that bound one or two parents (most, where trees are small) are added up once on the grid of
-    these cells; for the rest each parent's cell gives one bit per box, and the bits of eight boxes their sum. So a
-    prediction is a search per parent and a few look-ups, and walks through no tree.
+    thresholds[c]. Up to three parents or so, all boxes are added up once on the grid of these cells. Where that grid is too
+    large, the boxes that bound one or two parents (most, where trees are small) are added up on the grids of pairs; for the
+    rest each parent's cell gives one bit per box, and the bits of eight boxes their sum. So a prediction is a search per
+    parent and one or a few look-ups, and walks through no tree.
 
     Parameters
     ----------
@@ -74,8 +77,11 @@ class TreeMechanism(AdditiveMechanism):
             for k, edges in enumerate(self.thresholds)
         ]
         total = rows.new_full(rows.shape[:1], self.intercept)
-        for k, m, table in self._tables:
-            total += table.to(rows.device)[cells[k] * self._cells[m] + cells[m]]
+        for bound, table in self._tables:
+            place = cells[bound[0]]
+            for k in bound[1:]:
+                place = place * self._cells[k] + cells[k]
+            total += table.to(rows.device)[place]
         if self._masks is not None:
             total += self._masks.add_up(cells)
         return total.to(parents.dtype).reshape(parents.shape[:-1])
@@ -94,8 +100,14 @@ class TreeMechanism(AdditiveMechanism):
         return (self.boxes[:, 0] > 0) | (self.boxes[:, 1] < self._cells)
 
     @cached_property
-    def _tables(self) -> list[tuple[int, int, Tensor]]:
-        """Parents k <= m and the sums, flat, of the boxes that bound none but them, on the grid of their cells."""
+    def _tables(self) -> list[tuple[tuple[int, ...], Tensor]]:
+        """Parents, and the sums, flat, of boxes that bound none but them, on the grid of their cells.
+
+        One table of all boxes where the grid of all parents is small; else one for each pair of parents.
+        """
+        everyone = tuple(range(len(self.thresholds)))
+        if math.prod(self._cells) <= WHOLE_GRID:
+            return [(everyone, _grid_sums(self.boxes, self.values, self._cells))]
         few = np.flatnonzero(self._bounded.sum(axis=1) <= 2)
         if not len(few):
             return []
@@ -105,30 +117,33 @@ class TreeMechanism(AdditiveMechanism):
         )
         tables = []
         for k, m in np.unique(np.stack([first, last], axis=1), axis=0).tolist():
-            rows = few[(first == k) & (last == m)]
-            shape = (self._cells[k], self._cells[m])
-            tables.append((k, m, _grid_sums(self.boxes[rows][:, :, [k, m]], self.values[rows], shape)))
+            rows, bound = few[(first == k) & (last == m)], (k,) if k == m else (k, m)
+            shape = tuple(self._cells[j] for j in bound)
+            tables.append((bound, _grid_sums(self.boxes[rows][:, :, bound], self.values[rows], shape)))
         return tables
 
     @cached_property
     def _masks(self) -> _Masks | None:
         many = self._bounded.sum(axis=1) > 2
+        if math.prod(self._cells) <= WHOLE_GRID:
+            return None
         return _Masks.of(self.boxes[many], self.values[many], self._cells) if many.any() else None
 
 
-def _grid_sums(boxes: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
+def _grid_sums(boxes: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """Sum of the boxes on each cell of a grid, flat.
 
-    A box puts its value at its corners with alternating signs, and running sums along both axes fill it in. These are
-    sums of whole numbers, hence exact; the unit is 2^-60 of the sum of |values|.
+    A box puts its value at its corners with alternating signs, and running sums along every axis fill it in. These are
+    sums of whole numbers, hence exact; the unit is 2^-58 of the sum of |values|.
     """
-    unit = float(np.abs(values).sum()) / 2.0**60 or 1.0  # four corners stay below 2^63
+    unit = float(np.abs(values).sum()) / 2.0**58 or 1.0  # the corners of a box stay below 2^63
     whole = np.rint(values / unit).astype(np.int64)
     sums = np.zeros([size + 1 for size in shape], dtype=np.int64)
-    for i, j in product((0, 1), repeat=2):
-        np.add.at(sums, (boxes[:, i, 0], boxes[:, j, 1]), whole * (-1) ** (i + j))
-    inner = sums.cumsum(axis=0).cumsum(axis=1)[: shape[0], : shape[1]]
-    return torch.from_numpy(inner * unit).reshape(-1)
+    for ends in product((0, 1), repeat=len(shape)):
+        np.add.at(sums, tuple(boxes[:, end, axis] for axis, end in enumerate(ends)), whole * (-1) ** sum(ends))
+    for axis in range(len(shape)):
+        sums = sums.cumsum(axis=axis)
+    return torch.from_numpy(sums[tuple(slice(size) for size in shape)] * unit).reshape(-1)
 
 
 class _Masks(NamedTuple):
