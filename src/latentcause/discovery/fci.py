@@ -10,14 +10,13 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from latentcause.data.variables import Variables
 from latentcause.discovery.ancestral import ARROW, CIRCLE, NONE, TAIL, Orientation
 from latentcause.discovery.colliders import find_colliders
 from latentcause.discovery.cpdag import Separation, pair
-from latentcause.discovery.independence import IndependenceTest, choose_test
+from latentcause.discovery.independence import IndependenceTest
 from latentcause.discovery.knowledge import BackgroundKnowledge
 from latentcause.discovery.pag import PAG
-from latentcause.discovery.skeleton import BATCH, Skeleton, find_skeleton
+from latentcause.discovery.skeleton import BATCH, Skeleton, find_skeleton, prepared_test
 from latentcause.progress import progress
 
 MARK_NAMES = {CIRCLE: "circle", ARROW: "arrow", TAIL: "tail"}
@@ -80,17 +79,7 @@ def fci(
     >>> lc.discovery.fci(lc.discovery.DSeparation(graph, latent=["hidden"]))
     PAG(rain o-> wet; sprinkler o-> wet; wet <-> slip; shoes o-> slip)
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}: give a level between 0 and 1, such as 0.01")
-    if max_given is not None and max_given < 0:
-        raise ValueError(f"max_given is {max_given}: give the largest number of variables in a condition, at least 0")
-    if isinstance(data, IndependenceTest):
-        columns, asked = data.nodes, data
-    else:
-        variables = Variables.read(data)
-        columns = variables.names
-        # In the order of their names even the last bit of a p-value does not depend on the order of the columns.
-        asked = choose_test(Variables.read(variables, columns=sorted(columns)), test)
+    columns, asked = prepared_test(data, alpha, test, max_given)
     required, forbidden = (knowledge or BackgroundKnowledge()).matrices(asked.nodes)
     kept = required | required.T
     skeleton = find_skeleton(asked, alpha, max_given, kept)

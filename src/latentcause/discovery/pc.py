@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from latentcause.data.variables import Variables
 from latentcause.discovery import meek
 from latentcause.discovery.colliders import Collider, find_colliders
 from latentcause.discovery.cpdag import CPDAG, Separation, pair
-from latentcause.discovery.independence import IndependenceTest, choose_test
+from latentcause.discovery.independence import IndependenceTest
 from latentcause.discovery.knowledge import BackgroundKnowledge
-from latentcause.discovery.skeleton import Skeleton, find_skeleton
+from latentcause.discovery.skeleton import Skeleton, find_skeleton, prepared_test
 
 
 def pc(
@@ -72,17 +71,7 @@ def pc(
     >>> lc.discovery.pc(lc.discovery.DSeparation(graph))
     CPDAG(rain -> wet; wet -> slippery; sprinkler -> wet)
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}: give a level between 0 and 1, such as 0.01")
-    if max_given is not None and max_given < 0:
-        raise ValueError(f"max_given is {max_given}: give the largest number of variables in a condition, at least 0")
-    if isinstance(data, IndependenceTest):
-        columns, asked = data.nodes, data
-    else:
-        variables = Variables.read(data)
-        columns = variables.names
-        # In the order of their names even the last bit of a p-value does not depend on the order of the columns.
-        asked = choose_test(Variables.read(variables, columns=sorted(columns)), test)
+    columns, asked = prepared_test(data, alpha, test, max_given)
     required, forbidden = (knowledge or BackgroundKnowledge()).matrices(asked.nodes)
     skeleton = find_skeleton(asked, alpha, max_given, required | required.T, forbidden & forbidden.T)
     orientation = _Orientation(asked.nodes, skeleton, required, forbidden)

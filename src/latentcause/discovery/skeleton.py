@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import Any
 
 import numpy as np
 
-from latentcause.discovery.independence.base import IndependenceTest
+from latentcause.data.variables import Variables
+from latentcause.discovery.independence import IndependenceTest, choose_test
 from latentcause.progress import progress
 
 BATCH = 200_000  # tests asked at once
@@ -34,6 +36,27 @@ class Skeleton:
     p_values: np.ndarray
     separations: dict[tuple[int, int], tuple[int, ...]]
     depth: int
+
+
+def prepared_test(
+    data: Any, alpha: float, test: str | IndependenceTest, max_given: int | None
+) -> tuple[tuple[str, ...], IndependenceTest]:
+    """The names of the columns in their own order, and the test to ask, for a search with these settings.
+
+    Raises
+    ------
+    ValueError
+        For an alpha outside (0, 1), a negative max_given, and what `Variables` and the test refuse.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}: give a level between 0 and 1, such as 0.01")
+    if max_given is not None and max_given < 0:
+        raise ValueError(f"max_given is {max_given}: give the largest number of variables in a condition, at least 0")
+    if isinstance(data, IndependenceTest):
+        return data.nodes, data
+    variables = Variables.read(data)
+    # In the order of their names even the last bit of a p-value does not depend on the order of the columns.
+    return variables.names, choose_test(Variables.read(variables, columns=sorted(variables.names)), test)
 
 
 def find_skeleton(

@@ -115,7 +115,7 @@ class TreeMechanism(AdditiveMechanism):
         last = np.where(
             self._bounded[few].any(axis=1), self._bounded.shape[1] - 1 - self._bounded[few][:, ::-1].argmax(axis=1), 0
         )
-        tables = []
+        tables: list[tuple[tuple[int, ...], Tensor]] = []
         for k, m in np.unique(np.stack([first, last], axis=1), axis=0).tolist():
             rows, bound = few[(first == k) & (last == m)], (k,) if k == m else (k, m)
             shape = tuple(self._cells[j] for j in bound)
