@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from latentcause.discovery.pag import PAG
     from latentcause.graph import CausalGraph
     from latentcause.io import load, save
+    from latentcause.models.causal_diffae import CausalDiffAE
     from latentcause.models.f_modeling import FModeling
     from latentcause.models.g_modeling import GModeling
     from latentcause.scm import StructuralCausalModel
@@ -21,6 +22,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CPDAG",
     "PAG",
+    "CausalDiffAE",
     "CausalGraph",
     "FModeling",
     "GModeling",
@@ -38,6 +40,7 @@ __all__ = [
 # Names are imported when they are first used (PEP 562): torch, scipy and matplotlib take seconds to load.
 _MODULE_OF = {
     "CPDAG": "latentcause.discovery.cpdag",
+    "CausalDiffAE": "latentcause.models.causal_diffae",
     "CausalGraph": "latentcause.graph",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",

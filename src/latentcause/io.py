@@ -32,6 +32,7 @@ REGISTRY: dict[str, str] = {
     "IVAE": "latentcause.models.baselines",
     "SCMVAE": "latentcause.models.baselines",
     "StructuralCausalModel": "latentcause.scm",
+    "CausalDiffAE": "latentcause.models.causal_diffae",
 }
 """``{class name: module}`` of the models that a file may hold; nothing else is ever imported or run by ``load``."""
 
@@ -39,6 +40,7 @@ PARTS: dict[str, str] = {
     "CategoricalMechanism": "latentcause.scm",
     "DummyCoded": "latentcause.scm",
     "EmpiricalNoise": "latentcause.scm",
+    "FactorCode": "latentcause.models.factor_code",
     "FitSettings": "latentcause.scm.fitting.nodes",
     "GaussianNoise": "latentcause.scm",
     "KernelNoise": "latentcause.scm",
