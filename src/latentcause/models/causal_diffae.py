@@ -54,7 +54,10 @@ class CausalDiffAE(BaseEstimator):
     mechanisms : str or mapping from factor to str
         As in `StructuralCausalModel.fit`.
     guidance : float
-        Weight w of the factors in sampling; 1 is none, more exaggerates them.
+        Weight w of what the factors say, 1 being none and more exaggerating it. A sample follows (1 - w) v(x_t) + w v(x_t, z)
+        (Ho and Salimans 2022). A counterfactual follows (1 - w) v(x_t, z factual) + w v(x_t, z changed): so w = 0 is the
+        factual image, nothing changes where nothing is changed, and the same strength of an edit costs less of the image
+        than with the network that is told nothing, which is the published form.
     steps, refinements : int
         Of the sampler, and passes that make its inversion exact.
     epochs, batch_size, learning_rate, average : training, see `Recipe`
@@ -216,7 +219,7 @@ class CausalDiffAE(BaseEstimator):
         factual = self._factual(pixels, labels)
         noise = self._inverted(pixels, factual)
         changed = torch.from_numpy(self._changed(factual, do)).float()
-        return self._sampled(changed, noise, guidance).numpy()
+        return self._sampled(changed, noise, guidance, factual).numpy()
 
     def counterfactual_factors(self, images: Any, do: Mapping[str, Intervention], labels: Any = None) -> pd.DataFrame:
         """The factors (n, f) of `counterfactual`, in the units of the labels."""
@@ -374,23 +377,29 @@ class CausalDiffAE(BaseEstimator):
     def _inverted(self, pixels: Tensor, factors: Tensor) -> Tensor:
         parts = []
         for rows in torch.arange(len(pixels)).split(ROWS_AT_ONCE):
-            sampler = DDIM(self._denoiser(factors[rows], 1.0))
+            sampler = DDIM(self._denoiser(factors[rows]))
             x = pixels[rows].to(next(self.module_.parameters()).device) * 2 - 1
             parts.append(sampler.invert(x, times(self.steps, FIRST, LAST, POWER), self.refinements).cpu())
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _sampled(self, factors: Tensor, noise: Tensor, guidance: float | None) -> Tensor:
+    def _sampled(
+        self, factors: Tensor, noise: Tensor, guidance: float | None, reference: Tensor | None = None
+    ) -> Tensor:
+        """Images from factors and noise; guidance is away from the reference factors, or from being told nothing."""
         weight = self.guidance if guidance is None else guidance
         parts = []
         for rows in torch.arange(len(noise)).split(ROWS_AT_ONCE):
-            sampler = DDIM(self._denoiser(factors[rows], weight))
+            away = self._denoiser(None if reference is None else reference[rows])
+            sampler = DDIM(GuidedDenoiser(self._denoiser(factors[rows]), away, weight))
             x = sampler(noise[rows].to(next(self.module_.parameters()).device), times(self.steps, FIRST, LAST, POWER))
             parts.append(((x + 1) / 2).clamp(0, 1).cpu())
         return torch.cat(parts)
 
-    def _denoiser(self, factors: Tensor, weight: float) -> Denoiser:
-        device = next(self.module_.parameters()).device
-        told, network = self.code_.told(factors.to(device)), self.module_.decoder
-        conditional = NetworkDenoiser(lambda x, t: network(x, t, told), Cosine())
-        return GuidedDenoiser(conditional, NetworkDenoiser(lambda x, t: network(x, t), Cosine()), weight)
+    def _denoiser(self, factors: Tensor | None) -> Denoiser:
+        """The decoder, told these factors, or nothing."""
+        network = self.module_.decoder
+        if factors is None:
+            return NetworkDenoiser(lambda x, t: network(x, t), Cosine())
+        told = self.code_.told(factors.to(next(self.module_.parameters()).device))
+        return NetworkDenoiser(lambda x, t: network(x, t, told), Cosine())
