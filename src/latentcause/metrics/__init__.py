@@ -1,5 +1,14 @@
-"""How well latent variables were recovered, the limit that no method can pass, and how far a graph is from the truth."""
+"""How well latent variables were recovered, the limit that no method can pass, how far a graph is from the truth, and how good
+counterfactual images are."""
 
+from latentcause.metrics.counterfactuals import (
+    CounterfactualReport,
+    FactorChange,
+    composition,
+    counterfactual_report,
+)
+from latentcause.metrics.disentanglement import DCI, dci
+from latentcause.metrics.factor_predictor import FactorPredictor, train_factor_predictor
 from latentcause.metrics.graphs import (
     GraphErrors,
     Scores,
@@ -8,6 +17,7 @@ from latentcause.metrics.graphs import (
     graph_errors,
     structural_hamming_distance,
 )
+from latentcause.metrics.images import l1_error, psnr, ssim
 from latentcause.metrics.intervention_distance import structural_intervention_distance
 from latentcause.metrics.latents import (
     align_columns,
@@ -19,17 +29,28 @@ from latentcause.metrics.latents import (
 from latentcause.metrics.limits import bayes_optimal_latents
 
 __all__ = [
+    "DCI",
+    "CounterfactualReport",
+    "FactorChange",
+    "FactorPredictor",
     "GraphErrors",
     "Scores",
     "adjacency_scores",
     "align_columns",
     "arrowhead_scores",
     "bayes_optimal_latents",
+    "composition",
+    "counterfactual_report",
+    "dci",
     "frobenius_error",
     "graph_errors",
+    "l1_error",
     "mean_correlation_coefficient",
+    "psnr",
     "relative_mse",
     "relative_mse_by_domain",
+    "ssim",
     "structural_hamming_distance",
     "structural_intervention_distance",
+    "train_factor_predictor",
 ]
