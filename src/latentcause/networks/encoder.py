@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from latentcause.networks.unet import GROUPS
+from latentcause.networks.unet import ChannelNorm
 
 
 class ImageEncoder(nn.Module):
@@ -17,7 +17,7 @@ class ImageEncoder(nn.Module):
     ----------
     image_channels, outputs : int
     channels : sequence of int
-        Of each resolution, after the first halving. Multiples of 8.
+        Of each resolution, after the first halving.
     """
 
     def __init__(self, image_channels: int, outputs: int, channels: Sequence[int] = (32, 64, 64)) -> None:
@@ -27,10 +27,10 @@ class ImageEncoder(nn.Module):
         for count in channels:
             layers += [
                 nn.Conv2d(here, count, 3, stride=2, padding=1),
-                nn.GroupNorm(GROUPS, count),
+                ChannelNorm(count),
                 nn.SiLU(),
                 nn.Conv2d(count, count, 3, padding=1),
-                nn.GroupNorm(GROUPS, count),
+                ChannelNorm(count),
                 nn.SiLU(),
             ]
             here = count
