@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +11,17 @@ from typing import Any
 import pandas as pd
 
 from latentcause.commands.encode import model_file
+from latentcause.commands.interventions import (
+    in_words,
+    read_interventions,
+    read_level,
+    read_question,
+    split_assignment,
+)
 from latentcause.commands.variables import read_rows, write_table
 from latentcause.console import say, show_table, shown_warnings
 from latentcause.io import load, read_notes, write_atomically
-from latentcause.scm import Shift, StructuralCausalModel
+from latentcause.scm import StructuralCausalModel
 
 
 def sample(model: Path, n: int, do: Sequence[str], shift: Sequence[str], seed: int, out: Path) -> None:
@@ -29,9 +35,9 @@ def sample(model: Path, n: int, do: Sequence[str], shift: Sequence[str], seed: i
     fitted = read_model(model)
     if n < 1:
         raise ValueError(f"n is {n}: give the number of rows to draw, at least 1")
-    rows = fitted.to_frame(fitted.sample(n, _interventions(fitted, do, shift), generator=seed))
+    rows = fitted.to_frame(fitted.sample(n, read_interventions(fitted, do, shift), generator=seed))
     write_table(out, rows)
-    _tell(rows, f"{n} rows under {_words(do, shift)}: {out}")
+    _tell(rows, f"{n} rows under {in_words(do, shift)}: {out}")
 
 
 def counterfactual(model: Path, rows: Path, do: Sequence[str], shift: Sequence[str], out: Path) -> None:
@@ -43,9 +49,9 @@ def counterfactual(model: Path, rows: Path, do: Sequence[str], shift: Sequence[s
         For a file that is no such model, rows that lack a column or hold missing values, and for what do() refuses.
     """
     fitted = read_model(model)
-    answer = fitted.counterfactual(read_rows(rows, fitted), do=_asked(fitted, do, shift))
+    answer = fitted.counterfactual(read_rows(rows, fitted), do=read_question(fitted, do, shift))
     write_table(out, answer)
-    _tell(answer, f"{len(answer)} rows as they would have been under {_words(do, shift)}: {out}")
+    _tell(answer, f"{len(answer)} rows as they would have been under {in_words(do, shift)}: {out}")
 
 
 def effect(
@@ -70,8 +76,8 @@ def effect(
         For a file that is no such model, data that it was not fitted to, and for what `StructuralCausalModel.effect` refuses.
     """
     fitted = read_model(model)
-    actions = _asked(fitted, do, shift)
-    other = _interventions(fitted, versus, ())
+    actions = read_question(fitted, do, shift)
+    other = read_interventions(fitted, versus, ())
     table = None if data is None else _table_of_the_fit(model, fitted, data)
     given = None if rows is None else read_rows(rows, fitted)
     with shown_warnings():
@@ -110,61 +116,6 @@ def read_model(path: Path) -> StructuralCausalModel:
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
 
-def _asked(model: StructuralCausalModel, do: Sequence[str], shift: Sequence[str]) -> dict[str, Any]:
-    actions = _interventions(model, do, shift)
-    if not actions:
-        raise ValueError("nothing is asked: name at least one --do NODE=VALUE or --shift NODE=AMOUNT")
-    return actions
-
-
-def _interventions(model: StructuralCausalModel, do: Sequence[str], shift: Sequence[str]) -> dict[str, Any]:
-    actions: dict[str, Any] = {}
-    for flag, texts in (("--do", do), ("--shift", shift)):
-        for text in texts:
-            node, value = _split(model, flag, text)
-            if node in actions:
-                raise ValueError(f"{node!r} is intervened on twice: once is enough")
-            if flag == "--shift":
-                actions[node] = Shift(_number(f"{flag} {text}", value))
-            elif node in model.levels:
-                actions[node] = _level(model, node, value)
-            else:
-                actions[node] = _number(f"{flag} {text}", value)
-    return actions
-
-
-def _split(model: StructuralCausalModel, flag: str, text: str) -> tuple[str, str]:
-    """Node and value of ``node=value``; names and levels may hold equals signs."""
-    cuts = [i for i, sign in enumerate(text) if sign == "="]
-    if not cuts:
-        raise ValueError(f"{flag} {text!r} has no equals sign: write NODE=VALUE")
-    for cut in cuts[::-1]:
-        if (node := text[:cut].strip()) in model.graph:
-            return node, text[cut + 1 :].strip()
-    node = text[: cuts[0]].strip()
-    raise ValueError(
-        f"{flag} names {node!r}, which is not a node of the model: its nodes are {', '.join(model.graph.nodes)}"
-    )
-
-
-def _number(what: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"{what}: {value!r} is no number, but the values of this node are") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{what}: {value!r} is not finite")
-    return number
-
-
-def _level(model: StructuralCausalModel, node: str, value: str) -> Hashable:
-    for level in model.levels[node]:
-        if str(level) == value:
-            return level
-    levels = ", ".join(map(str, model.levels[node]))
-    raise ValueError(f"{value!r} is no level of {node!r}: its levels are {levels}")
-
-
 def _outcome(model: StructuralCausalModel, text: str) -> str | tuple[str, Hashable]:
     if text in model.graph:
         if text in model.levels:
@@ -173,11 +124,11 @@ def _outcome(model: StructuralCausalModel, text: str) -> str | tuple[str, Hashab
                 f"the outcome {text!r} is a category: ask for the chance of one level, --outcome {text}=LEVEL ({levels})"
             )
         return text
-    node, value = _split(model, "--outcome", text) if "=" in text else (text, "")
+    node, value = split_assignment(model, "--outcome", text) if "=" in text else (text, "")
     if node not in model.levels:
         problem = "is a number and has no levels" if node in model.graph else "is not a node of the model"
         raise ValueError(f"the outcome {node!r} {problem}: its nodes are {', '.join(model.graph.nodes)}")
-    return node, _level(model, node, value)
+    return node, read_level(model, node, value)
 
 
 def _table_of_the_fit(model: Path, fitted: StructuralCausalModel, data: Path) -> pd.DataFrame:
@@ -203,8 +154,3 @@ def _tell(rows: pd.DataFrame, line: str) -> None:
     shares = {name: rows[name].value_counts(normalize=True, sort=False) for name in rows.columns if name not in numbers}
     for name, share in shares.items():
         say(f"{name}: " + ", ".join(f"{level} {part:.0%}" for level, part in share.items()))
-
-
-def _words(do: Sequence[str], shift: Sequence[str]) -> str:
-    parts = [text.replace("=", " = ", 1) for text in do] + [text.replace("=", " + ", 1) for text in shift]
-    return f"do({', '.join(parts)})" if parts else "no intervention"

@@ -1,0 +1,37 @@
+"""Options of ``latentcause reproduce``: one command for each paper."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentcause.cli.options import Quick
+from latentcause.cli.program import app
+
+reproduce_app = typer.Typer(no_args_is_help=True, help="Reproduce the figures of a paper.")
+app.add_typer(reproduce_app, name="reproduce")
+
+Family = StrEnum("Family", ["bounded", "saturating", "linear"])
+
+
+@reproduce_app.callback()
+def reproduce_command() -> None:
+    """Reproduce the figures of a paper."""
+
+
+@reproduce_app.command("eb-crl", epilog="Example: latentcause reproduce eb-crl --quick --out out/eb-crl")
+def reproduce_eb_crl(
+    quick: Quick = False,
+    out: Annotated[Path, typer.Option(help="Folder of results; a run that was interrupted continues there.")] = Path(
+        "out/eb-crl"
+    ),
+    family: Annotated[Family | None, typer.Option(help="Of the simulated mechanisms; default bounded.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file that changes the settings.")] = None,
+) -> None:
+    """Every panel of Figure 3 of "Multi-Domain Empirical Bayes for Linearly-Mixed Causal Representations"."""
+    from latentcause.experiments.eb_crl import reproduce as run
+
+    run(out, quick=quick, family=None if family is None else family.value, config=config)
