@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from latentcause.data.labelled_images import LabelledImages, checked_pixels
-from latentcause.data.variables import Variables
-from latentcause.diffusion import DDIM, Cosine, Denoiser, GuidedDenoiser, NetworkDenoiser, times
+from latentcause.data.labelled_images import LabelledImages
 from latentcause.graph import CausalGraph
 from latentcause.models.causal_autoencoder import CausalAutoencoder
-from latentcause.models.factor_code import Bounds, FactorCode
-from latentcause.scm import Mechanism, StructuralCausalModel
-from latentcause.scm.interventions import Intervention, Shift
+from latentcause.models.factor_code import Bounds
+from latentcause.models.factor_model import FactorModel
+from latentcause.models.image_diffusion import ImageDiffusion
+from latentcause.models.image_model import ImageModel
+from latentcause.scm.interventions import Intervention
 from latentcause.threads import threads_for
-from latentcause.training import Recipe, resolve_device, seeded, train
+from latentcause.training import Recipe, train
 
-FIRST, LAST, POWER = 0.98, 0.01, 1.5  # times of sampling and inversion: crowded where images are nearly clean
 WARM_UP_EPOCHS = 2  # of the encoder alone
-ROWS_AT_ONCE = 64
-FAR_OUTSIDE = 0.25  # of the range of the labels: do() beyond warns
 
 
-class CausalDiffAE(BaseEstimator):
+class CausalDiffAE(ImageModel):
     """Learn from labelled images and a causal graph of the labels; answer what an image would have been under do(...).
 
     An image x has factors z with z_i = f_i(z_pa(i)) + u_i along the graph. An encoder gives q(u | x) = N(mu(x), sd(x)^2); a
@@ -71,9 +65,8 @@ class CausalDiffAE(BaseEstimator):
 
     Attributes
     ----------
-    scm_ : StructuralCausalModel
-        Of the factors on the standard scale of ``code_``.
-    code_ : FactorCode
+    factors_ : FactorModel
+        Of the labels; ``scm_`` and ``code_`` are its parts.
     module_ : CausalAutoencoder
     history_ : list of dict
     converged_ : bool
@@ -118,24 +111,22 @@ class CausalDiffAE(BaseEstimator):
         self.device = device
         self.seed = seed
 
+    module_: CausalAutoencoder
+
     def fit(self, images: LabelledImages, *, checkpoint: Path | None = None, log: Path | None = None) -> Self:
         """Train on the images; labels may be missing where ``images`` allows it.
 
         Raises
         ------
         ValueError
-            Where labels and graph do not belong together, and for what `FactorCode` and `StructuralCausalModel.fit` refuse.
+            Where labels and graph do not belong together, for images that the U-Net can't halve, and for what `FactorCode`
+            and `StructuralCausalModel.fit` refuse.
         """
-        images.validate_for(self.graph)
-        labels = Variables.read(images.variables.to_frame(), self.graph.nodes, images.levels)
-        self.code_ = FactorCode.of(labels, self.bounds or {})
-        frame = Variables(labels.names, self.code_.scaled(labels.values), labels.levels)
-        self.scm_ = StructuralCausalModel.fit(
-            self.graph, frame, mechanisms=self.mechanisms, noise="gaussian", seed=self.seed
-        )
+        self.factors_ = FactorModel.fit(images, self.graph, self.bounds, self.mechanisms, self.seed)
         self.image_shape_ = images.pixels.shape[1:]
-        self.module_ = self._new_module()
-        tensors = self._tensors(images)
+        self.module_ = cast(CausalAutoencoder, self._seeded_module())
+        self.module_.decoder.check_size(*self.image_shape_[1:])
+        tensors = (torch.from_numpy(images.pixels.copy()), self.factors_.noise_of(images))
         with threads_for(0):
             train(
                 self.module_.encoder,
@@ -147,41 +138,16 @@ class CausalDiffAE(BaseEstimator):
                 label="encoder",
                 checkpoint=None if checkpoint is None else checkpoint.with_suffix(".encoder" + checkpoint.suffix),
             )
-            result = train(
-                self.module_,
-                self.module_.loss,
-                tensors,
-                Recipe(
-                    self.epochs,
-                    self.batch_size,
-                    self.learning_rate,
-                    schedule="cosine",
-                    average=self.average,
-                    clip_norm=1.0,
-                    precision=self.precision,
-                    held_out=0.02 if len(images) >= 2000 else 0.0,
-                ),
-                seed=self.seed,
-                draw=self.module_.draw,
-                device=self.device,
-                label="CausalDiffAE",
-                checkpoint=checkpoint,
-                log=log,
-            )
-        self.history_, self.converged_ = result.history, result.converged
-        self.module_.eval()
+        self._train(tensors, checkpoint, log)
         return self
 
-    # --- what an image holds -----------------------------------------------------------------------------------------
-
-    def encode(self, images: Any) -> pd.DataFrame:
-        """The factors (n, f) of images, in the units of the labels, by the encoder's mean."""
-        return self._frame(self._encoded(self._pixels(images)).double().cpu().numpy())
+    # --- images and their noise --------------------------------------------------------------------------------------
 
     def decode(self, factors: Any, noise: Any, guidance: float | None = None) -> np.ndarray:
         """Images (n, c, h, w) from factors (DataFrame, in own units) and noise (n, c, h, w), as `invert` gives it."""
-        scaled = torch.from_numpy(self.code_.scaled(self._labels(factors).values)).float()
-        return self._sampled(scaled, torch.as_tensor(np.asarray(noise), dtype=torch.float32), guidance).numpy()
+        self.check_fitted()
+        noise = torch.as_tensor(np.asarray(noise), dtype=torch.float32)
+        return self._decoded(self.factors_.read(factors), noise, guidance)
 
     def invert(self, images: Any, factors: Any = None) -> np.ndarray:
         """The noise (n, c, h, w) from which `decode` with these factors (by default the encoder's) returns the images."""
@@ -217,189 +183,60 @@ class CausalDiffAE(BaseEstimator):
         """
         pixels = self._pixels(images)
         factual = self._factual(pixels, labels)
-        noise = self._inverted(pixels, factual)
-        changed = torch.from_numpy(self._changed(factual, do)).float()
-        return self._sampled(changed, noise, guidance, factual).numpy()
-
-    def counterfactual_factors(self, images: Any, do: Mapping[str, Intervention], labels: Any = None) -> pd.DataFrame:
-        """The factors (n, f) of `counterfactual`, in the units of the labels."""
-        return self._frame(self._changed(self._factual(self._pixels(images), labels), do))
+        changed = self.factors_.counterfactual(factual, do)
+        return self._decoded(changed, self._inverted(pixels, factual), guidance, factual)
 
     def sample(
         self, n: int, do: Mapping[str, Intervention] | None = None, *, generator: torch.Generator | int
     ) -> tuple[np.ndarray, pd.DataFrame]:
         """n new images (n, c, h, w) and their factors (n, f), under an intervention or none."""
-        self._check_fitted()
+        self.check_fitted()
         generator = generator if isinstance(generator, torch.Generator) else torch.Generator().manual_seed(generator)
-        rows = torch.from_numpy(self.scm_.sample(n, self._scaled_actions(do or {}, None), generator=generator)).float()
+        factors = self.factors_.sample(n, do, generator)
         noise = torch.randn((n, *self.image_shape_), generator=generator)
-        return self._sampled(rows, noise, None).numpy(), self._frame(rows.double().numpy())
+        return self._decoded(factors, noise, None), self.factors_.frame(factors)
 
     def interpolate(self, first: Any, last: Any, steps: int = 8) -> np.ndarray:
-        """Images (steps, n, c, h, w) on the way from the first to the last images: factors linearly, noise on the sphere."""
+        """Images (steps, n, c, h, w) on the way from the first to the last images.
+
+        Factors go linearly on the standard scale, a category switches half-way, and noise goes along the sphere.
+        """
         ends = [self._pixels(images) for images in (first, last)]
         z = [self._encoded(pixels) for pixels in ends]
         noise = [self._inverted(pixels, code) for pixels, code in zip(ends, z, strict=True)]
+        told = [self.code_.told(code) for code in z]
         cosine = torch.nn.functional.cosine_similarity(noise[0].flatten(1), noise[1].flatten(1)).clamp(-0.9999, 0.9999)
         angle = cosine.acos()[:, None, None, None]
         frames = []
         for share in torch.linspace(0, 1, steps):
             weights = [((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()]
             between = weights[0] * noise[0] + weights[1] * noise[1]
-            frames.append(self._sampled(torch.lerp(z[0], z[1], share), between, None).numpy())
+            code = self.code_.chosen(torch.lerp(told[0], told[1], share))
+            frames.append(self._decoded(code, between, None))
         return np.stack(frames)
-
-    # --- files -------------------------------------------------------------------------------------------------------
-
-    def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What fitting learned: arrays by name, and values that JSON can hold. ``latentcause.save`` writes both."""
-        self._check_fitted()
-        weights = {name: value.float().cpu().numpy() for name, value in self.module_.state_dict().items()}
-        values = {
-            "code": self.code_,
-            "mechanisms": dict(self.scm_.mechanisms),
-            "levels": {name: list(levels) for name, levels in self.scm_.levels.items()},
-            "image_shape": tuple(self.image_shape_),
-            "history": self.history_,
-            "converged": self.converged_,
-        }
-        return weights, values
-
-    def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
-        """Set the fitted attributes from what ``fitted_state`` gave."""
-        mechanisms: dict[str, Mechanism] = values["mechanisms"]
-        self.code_, self.image_shape_ = values["code"], tuple(values["image_shape"])
-        self.scm_ = StructuralCausalModel(self.graph, mechanisms, values["levels"])
-        self.history_, self.converged_ = values["history"], values["converged"]
-        self.module_ = self._new_module()
-        self.module_.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-        self.module_.to(resolve_device(self.device)).eval()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _new_module(self) -> CausalAutoencoder:
-        with seeded(self.seed):
-            return CausalAutoencoder(
-                self.scm_,
-                self.code_,
-                self.image_shape_[0],
-                self.channels,
-                kl_weight=self.kl_weight,
-                prior_sd=self.prior_sd,
-                p_unconditional=self.p_unconditional,
-            )
+        return CausalAutoencoder(
+            self.factors_,
+            self.image_shape_[0],
+            self.channels,
+            kl_weight=self.kl_weight,
+            prior_sd=self.prior_sd,
+            p_unconditional=self.p_unconditional,
+        )
 
-    def _tensors(self, images: LabelledImages) -> tuple[Tensor, ...]:
-        """Images, noise of the factors that the labels imply (NaN where there are none)."""
-        values = self.code_.scaled(images.values_of(self.graph.nodes))
-        noise = np.full_like(values, np.nan)
-        noise[images.labelled] = self.module_.abducted(torch.from_numpy(values[images.labelled])).numpy()
-        return torch.from_numpy(images.pixels.copy()), torch.from_numpy(noise).float()
+    def _diffusion(self) -> ImageDiffusion:
+        return ImageDiffusion(self.module_.decoder, self.steps, self.refinements)
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "module_"):
-            raise NotFittedError("this CausalDiffAE is not fitted yet: call fit(images) first")
-
-    def _pixels(self, images: Any) -> Tensor:
-        self._check_fitted()
-        pixels = images.pixels if isinstance(images, LabelledImages) else checked_pixels(images)
-        if pixels.shape[1:] != tuple(self.image_shape_):
-            shapes = " x ".join(map(str, pixels.shape[1:])), " x ".join(map(str, self.image_shape_))
-            raise ValueError(f"images of {shapes[0]}, but the model was fitted to {shapes[1]}: bring them to that size")
-        return torch.from_numpy(np.array(pixels))
-
-    def _labels(self, labels: Any) -> Variables:
-        return Variables.read(labels, self.graph.nodes, self.code_.levels)
-
-    def _frame(self, scaled: np.ndarray) -> pd.DataFrame:
-        empty = Variables(self.graph.nodes, np.zeros((1, len(self.graph))), self.code_.levels)
-        return empty.to_frame(self.code_.unscaled(scaled))
-
-    def _factual(self, pixels: Tensor, labels: Any) -> Tensor:
-        """Factors (n, f) on the standard scale: those observed, or else the encoder's."""
-        if labels is None:
-            return self._encoded(pixels)
-        table = self._labels(labels)
-        if len(table) != len(pixels):
-            raise ValueError(f"{len(table)} rows of labels for {len(pixels)} images: give one row per image")
-        return torch.from_numpy(self.code_.scaled(table.values)).float()
-
-    @torch.no_grad()
-    def _encoded(self, pixels: Tensor) -> Tensor:
-        device = next(self.module_.parameters()).device
-        return torch.cat([self.module_.encode(part.to(device)).cpu() for part in pixels.split(512)])
-
-    def _changed(self, factual: Tensor, do: Mapping[str, Intervention]) -> np.ndarray:
-        answer: np.ndarray = self.scm_.counterfactual(factual.double().numpy(), self._scaled_actions(do, factual))
-        return answer
-
-    def _scaled_actions(self, do: Mapping[str, Intervention], factual: Tensor | None) -> dict[str, Intervention]:
-        """do() on the standard scale. A shift in own units becomes the values that it leads to, where the scale bends."""
-        actions: dict[str, Intervention] = {}
-        for name, action in do.items():
-            if name not in self.graph:
-                raise ValueError(f"do() names {name!r}, which is no factor: the factors are {list(self.graph.nodes)}")
-            j = self.graph.index(name)
-            if isinstance(action, Mechanism) or name in self.code_.levels:
-                actions[name] = action
-                continue
-            if isinstance(action, Shift):
-                if name not in self.code_.bounds:
-                    actions[name] = Shift(np.asarray(action.amount) / self.code_.scale[j])
-                    continue
-                if factual is None or set(self.graph.ancestors(name)) & set(do):
-                    raise ValueError(
-                        f"do({name}) shifts a factor with bounds, which needs its factual value: give values instead"
-                    )
-                action = self.code_.unscaled(factual.double().numpy())[:, j] + np.asarray(action.amount)
-            values = np.atleast_1d(np.asarray(action, dtype=np.float64))
-            self._warn_far_outside(name, j, values)
-            table = np.zeros((len(values), len(self.graph)))
-            table[:, j] = values
-            scaled = self.code_.scaled(table)[:, j]
-            if not np.isfinite(scaled).all():
-                raise ValueError(f"do({name}) is not strictly inside its bounds {self.code_.bounds.get(name)}")
-            actions[name] = float(scaled[0]) if np.ndim(action) == 0 else scaled
-        return actions
-
-    def _warn_far_outside(self, name: str, j: int, values: np.ndarray) -> None:
-        low, high = self.code_.low[j], self.code_.high[j]
-        margin = FAR_OUTSIDE * (high - low)
-        if values.min() < low - margin or values.max() > high + margin:
-            worst = values.min() if values.min() < low - margin else values.max()
-            warnings.warn(
-                f"do({name} = {worst:g}) lies far outside the labels seen, {low:g} to {high:g}: the image is extrapolated",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    @torch.no_grad()
     def _inverted(self, pixels: Tensor, factors: Tensor) -> Tensor:
-        parts = []
-        for rows in torch.arange(len(pixels)).split(ROWS_AT_ONCE):
-            sampler = DDIM(self._denoiser(factors[rows]))
-            x = pixels[rows].to(next(self.module_.parameters()).device) * 2 - 1
-            parts.append(sampler.invert(x, times(self.steps, FIRST, LAST, POWER), self.refinements).cpu())
-        return torch.cat(parts)
+        return self._diffusion().noise_of(pixels, self.code_.told(factors))
 
-    @torch.no_grad()
-    def _sampled(
+    def _decoded(
         self, factors: Tensor, noise: Tensor, guidance: float | None, reference: Tensor | None = None
-    ) -> Tensor:
+    ) -> np.ndarray:
         """Images from factors and noise; guidance is away from the reference factors, or from being told nothing."""
         weight = self.guidance if guidance is None else guidance
-        parts = []
-        for rows in torch.arange(len(noise)).split(ROWS_AT_ONCE):
-            away = self._denoiser(None if reference is None else reference[rows])
-            sampler = DDIM(GuidedDenoiser(self._denoiser(factors[rows]), away, weight))
-            x = sampler(noise[rows].to(next(self.module_.parameters()).device), times(self.steps, FIRST, LAST, POWER))
-            parts.append(((x + 1) / 2).clamp(0, 1).cpu())
-        return torch.cat(parts)
-
-    def _denoiser(self, factors: Tensor | None) -> Denoiser:
-        """The decoder, told these factors, or nothing."""
-        network = self.module_.decoder
-        if factors is None:
-            return NetworkDenoiser(lambda x, t: network(x, t), Cosine())
-        told = self.code_.told(factors.to(next(self.module_.parameters()).device))
-        return NetworkDenoiser(lambda x, t: network(x, t, told), Cosine())
+        away = None if reference is None else self.code_.told(reference)
+        return self._diffusion().images_from(noise, self.code_.told(factors), weight, away).numpy()

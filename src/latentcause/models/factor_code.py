@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from latentcause.data.variables import Variables
@@ -82,7 +83,7 @@ class FactorCode:
         for j, name in enumerate(self.names):
             if name in self.bounds:
                 low, high = self.bounds[name]
-                out[:, j] = low + (high - low) / (1 + np.exp(-out[:, j]))
+                out[:, j] = low + (high - low) * expit(out[:, j])
         return out
 
     def told(self, scaled: Tensor) -> Tensor:
@@ -95,6 +96,15 @@ class FactorCode:
             else:
                 parts.append(scaled[:, j : j + 1])
         return torch.cat(parts, dim=1)
+
+    def chosen(self, told: Tensor) -> Tensor:
+        """Factors (n, f) on the standard scale from what a network says (n, size): of a category the level with most."""
+        parts = told.split([len(self.levels.get(name, (0,))) for name in self.names], dim=1)
+        columns = [
+            part.argmax(1).to(part.dtype) if name in self.levels else part[:, 0]
+            for name, part in zip(self.names, parts, strict=True)
+        ]
+        return torch.stack(columns, dim=1)
 
 
 def _checked_bounds(name: str, ends: Bounds, labels: Variables) -> Bounds:
