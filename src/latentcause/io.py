@@ -33,6 +33,11 @@ REGISTRY: dict[str, str] = {
     "SCMVAE": "latentcause.models.baselines",
     "StructuralCausalModel": "latentcause.scm",
     "CausalDiffAE": "latentcause.models.causal_diffae",
+    "CausalVAE": "latentcause.models.baselines.images",
+    "ConditionalDiffusion": "latentcause.models.baselines.images",
+    "DiffAE": "latentcause.models.baselines.images",
+    "Factual": "latentcause.models.baselines.images",
+    "PixelScaling": "latentcause.models.baselines.images",
 }
 """``{class name: module}`` of the models that a file may hold; nothing else is ever imported or run by ``load``."""
 

@@ -212,9 +212,9 @@ class FactorModel:
     def state(self) -> dict[str, Any]:
         """What `restored` needs, in types that ``latentcause.save`` writes."""
         levels = {name: list(levels) for name, levels in self.scm.levels.items()}
-        return {"code": self.code, "mechanisms": dict(self.scm.mechanisms), "levels": levels}
+        return {"graph": self.graph, "code": self.code, "mechanisms": dict(self.scm.mechanisms), "levels": levels}
 
     @classmethod
-    def restored(cls, graph: CausalGraph, state: Mapping[str, Any]) -> Self:
+    def restored(cls, state: Mapping[str, Any]) -> Self:
         """The model that gave this state."""
-        return cls(StructuralCausalModel(graph, state["mechanisms"], state["levels"]), state["code"])
+        return cls(StructuralCausalModel(state["graph"], state["mechanisms"], state["levels"]), state["code"])

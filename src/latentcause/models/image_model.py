@@ -126,7 +126,7 @@ class ImageModel(BaseEstimator, ABC):
 
     def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
         """Set the fitted attributes from what ``fitted_state`` gave."""
-        self.factors_ = FactorModel.restored(self.graph, values)
+        self.factors_ = FactorModel.restored(values)
         self.image_shape_ = tuple(values["image_shape"])
         self.history_, self.converged_ = values["history"], values["converged"]
         self.module_ = self._seeded_module()
