@@ -19,7 +19,9 @@ __all__ = ["counterfactuals", "image_rows"]
 
 GAP = 0.07  # between images; lengths are in widths of an image
 LINE = 0.17  # height of a line of text
+BETWEEN = 0.3  # blocks
 INCHES = 1.12  # width of an image on paper
+SOFT = "#66707a"  # text of the second rank
 MOST_BESIDE = 8  # images in a row, so that the factors beneath stay legible
 LONGEST = 15  # characters of a level; longer ones are cut
 
@@ -55,6 +57,7 @@ def counterfactuals(
     changed: pd.DataFrame,
     acted: Collection[str] = (),
     measured: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    title: str = "",
 ) -> Figure:
     """Images, their counterfactuals, and the signed difference; beneath each, its factors before and after.
 
@@ -70,6 +73,7 @@ def counterfactuals(
         Factors that were acted on; they have the colour of interventions.
     measured : pair of DataFrame, optional
         What an instrument finds in the factual and the counterfactual images. Its columns need not be the factors'.
+    title : str
 
     Raises
     ------
@@ -100,6 +104,7 @@ def counterfactuals(
         for number, (name, _, _) in enumerate(lines):
             canvas.line_label(number, name, block)
     canvas.colour_bar(drawn, limit)
+    canvas.title(title)
     return canvas.figure
 
 
@@ -116,9 +121,9 @@ class _Canvas:
         self.columns = min(len(images), MOST_BESIDE)
         self.row_height = self.aspect + GAP
         self.rows = rows
-        self.block_height = rows * self.row_height + lines * LINE + (0.25 if lines else 0.0)
+        self.block_height = rows * self.row_height + lines * LINE + BETWEEN
         blocks = ceil(len(images) / MOST_BESIDE) if lines else 1
-        width, height = self.columns * (1 + GAP) - GAP, blocks * self.block_height
+        width, height = self.columns * (1 + GAP) - GAP, blocks * self.block_height - BETWEEN
         size = (INCHES * width, INCHES * height)
         self.figure: Figure = plt.figure(figsize=size)
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
@@ -155,6 +160,10 @@ class _Canvas:
         bar.ax.tick_params(labelsize=7, length=2)
         bar.outline.set_linewidth(0.5)
 
+    def title(self, text: str) -> None:
+        """Above the first row, where there is text."""
+        self.axes.text(0, -0.08, text, ha="left", va="bottom", fontsize=10, color=INK)
+
     def _height_of(self, line: int, block: int) -> float:
         return block * self.block_height + self.rows * self.row_height + (line + 0.5) * LINE
 
@@ -187,11 +196,11 @@ def _lines(
     for name in factors.columns:
         texts = _changes(factors[name], changed[name])
         moved = TARGETED if name in acted else INK
-        lines.append((name, texts, [moved if "→" in text else QUIET for text in texts]))
+        lines.append((name, texts, [moved if "→" in text else SOFT for text in texts]))
         if name in before.columns:
-            lines.append(("measured", _changes(before[name], after[name]), [QUIET] * len(texts)))
+            lines.append(("measured", _changes(before[name], after[name]), [SOFT] * len(texts)))
     others = [name for name in before.columns if name not in factors.columns]
-    return lines + [(f"measured {name}", _changes(before[name], after[name]), [QUIET] * len(before)) for name in others]
+    return lines + [(f"measured {name}", _changes(before[name], after[name]), [SOFT] * len(before)) for name in others]
 
 
 def _changes(before: pd.Series, after: pd.Series) -> list[str]:

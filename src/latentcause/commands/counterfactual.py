@@ -66,7 +66,7 @@ def counterfactual(request: CounterfactualRequest) -> None:
     given = read_named_images(request.images, request.labels, few_labels=request.labels is not None, most=request.n)
     with output_folder(request.out) as folder, shown_warnings() as notes:
         answer = _answer(model, given, actions, request)
-        _write(folder, answer, given.names, list(actions))
+        _write(folder, answer, given.names, list(actions), asked)
         summary = {
             "latentcause": latentcause.__version__,
             "model": type(model).__name__,
@@ -149,7 +149,7 @@ def _instrument(name: str | None) -> Any:
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, answer: Answer, names: list[str], acted: list[str]) -> None:
+def _write(folder: Path, answer: Answer, names: list[str], acted: list[str], title: str) -> None:
     import matplotlib.pyplot as plt
 
     (folder / "images").mkdir()
@@ -172,6 +172,7 @@ def _write(folder: Path, answer: Answer, names: list[str], acted: list[str]) -> 
         answer.changed.iloc[shown],
         acted,
         None if answer.measured is None else (answer.measured[0].iloc[shown], answer.measured[1].iloc[shown]),
+        title,
     )
     figure.savefig(
         folder / "grid.png",
@@ -196,13 +197,14 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 
 def _table(answer: Answer) -> tuple[list[str], list[list[str]]]:
     """Means before and after (of a category, its most common level), of the factors and what was measured."""
-    rows = []
     pairs = [("", answer.factors, answer.changed)]
     if answer.measured is not None:
         pairs.append(("measured ", *answer.measured))
-    for kind, before, after in pairs:
-        for name in before.columns:
-            rows.append([kind + name, _typical(before[name]), _typical(after[name])])
+    rows = [
+        [kind + name, _typical(before[name]), _typical(after[name])]
+        for kind, before, after in pairs
+        for name in before.columns
+    ]
     return ["mean", "factual", "counterfactual"], rows
 
 
