@@ -11,8 +11,8 @@ kept in ``--work`` as they come, and training leaves checkpoints there: an inter
 change of the program, remove ``journal.jsonl`` there. MorphoMNIST needs MNIST's file in ../shared/data/mnist or
 LATENTCAUSE_DATA. Seeds start at 1000: none of them was used to choose a setting.
 
-Simple answers: ``factual`` returns the image; ``pixel scaling`` multiplies it so that it gets the intensity that the true
-causal model implies; ``re-rendered`` redraws the factual picture itself by the rule that drew the images, with the
+Simple answers: ``factual`` returns the image; ``pixel scaling`` multiplies it by the ratio of intensities that a causal model of
+the labels implies; ``re-rendered`` redraws the factual picture itself by the rule that drew the images, with the
 counterfactual factors: the ceiling for whoever sees only the picture.
 """
 
@@ -40,7 +40,8 @@ import yaml
 import latentcause as lc
 from latentcause.datasets import FactorImages
 from latentcause.experiments.journal import Journal
-from latentcause.metrics import composition, counterfactual_report, dci, train_factor_predictor
+from latentcause.metrics import FactorPredictor, composition, counterfactual_report, dci, train_factor_predictor
+from latentcause.models.baselines.images import Factual, PixelScaling
 from latentcause.writing import write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -121,6 +122,15 @@ def fitted(key: str, work: Path) -> lc.CausalDiffAE:
     return model.fit(data.images, checkpoint=work / f"{name}.pt", log=work / name)
 
 
+@lru_cache(maxsize=1)
+def trained_predictor(key: str, work: Path) -> FactorPredictor:
+    """The judge of effectiveness, trained on images that the model was trained on too."""
+    task = json.loads(key)
+    rest, _ = halves(key, work)
+    some = rest.images.subset(slice(task["settings"]["predictor_images"]))
+    return train_factor_predictor(some, seed=task["seed"])
+
+
 def actions(data: FactorImages, do: Mapping[str, Any], seed: int) -> dict[str, dict[str, np.ndarray]]:
     """A do() for each factor asked about: one value per image, from the factor's marginal or uniform in a range."""
     fresh = data.scm.to_frame(data.scm.sample(len(data), generator=seed + 500_000))
@@ -149,34 +159,21 @@ def training_of(task: Task) -> Task:
 # --- simple answers --------------------------------------------------------------------------------------------------
 
 
-class Factual:
-    """Returns the image as it is."""
-
-    def counterfactual(self, images: np.ndarray, do: Mapping[str, Any], labels: pd.DataFrame | None = None) -> Any:
-        return images
-
-
-@dataclass
-class PixelScaling:
-    """Multiplies the image so that its intensity is what the true causal model says it would be."""
-
-    truth: FactorImages
-
-    def counterfactual(self, images: np.ndarray, do: Mapping[str, Any], labels: pd.DataFrame | None = None) -> Any:
-        now = self.truth.measure(images)["intensity"]
-        wanted = implied(self.truth, images, do, labels)["intensity"]
-        return np.clip(images * (wanted / now).to_numpy(np.float32)[:, None, None, None], 0, 1)
-
-
 @dataclass
 class Rerendered:
-    """Draws the picture that it is given anew, with the factors that the true causal model says it would have."""
+    """Draws the picture that it is given anew, with the factors that the true causal model says it would have.
+
+    Factual factors are the labels, or else as measured and within the labels' range.
+    """
 
     truth: FactorImages
     base_of: Callable[[np.ndarray], np.ndarray]
 
     def counterfactual(self, images: np.ndarray, do: Mapping[str, Any], labels: pd.DataFrame | None = None) -> Any:
-        return self.truth.render(self.base_of(images), implied(self.truth, images, do, labels))
+        if labels is None:
+            known = self.truth.images.labels
+            labels = self.truth.measure(images).clip(known.min(), known.max(), axis=1)
+        return self.truth.render(self.base_of(images), self.truth.scm.counterfactual(labels, do))
 
 
 BASE_OF: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -186,12 +183,12 @@ BASE_OF: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def implied(truth: FactorImages, images: np.ndarray, do: Mapping[str, Any], labels: pd.DataFrame | None) -> Any:
-    """Counterfactual factors by the true causal model, from the labels, or else as measured and within the labels' range."""
-    if labels is None:
-        known = truth.images.labels
-        labels = truth.measure(images).clip(known.min(), known.max(), axis=1)
-    return truth.scm.counterfactual(labels, do)
+def simple_answers(name: str, rest: FactorImages, truth: FactorImages, bounds: Any) -> dict[str, Any]:
+    """What a model has to be better than, and what it can hardly be."""
+    answers: dict[str, Any] = {"factual": Factual(rest.graph).fit(rest.images)}
+    if "intensity" in rest.graph:
+        answers["pixel scaling"] = PixelScaling(rest.graph, "intensity", bounds=bounds).fit(rest.images)
+    return {**answers, "re-rendered": Rerendered(truth, BASE_OF[name])}
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -246,19 +243,16 @@ def judge(task: Task, work: Path) -> dict[str, Any]:
             for mode, told in MODES.items()
         }
     do = actions(truth, settings["do"], seed)[task["what"]]
-    predictor = train_factor_predictor(rest.images.subset(slice(settings["predictor_images"])), seed=seed)
-    answers: dict[str, Any] = {
+    answers = {
         MODEL: model,
-        "factual": Factual(),
-        "re-rendered": Rerendered(truth, BASE_OF[task["set"]]),
+        **simple_answers(task["set"], rest, truth, task["settings"]["model"].get("bounds")),
     }
-    if "intensity" in truth.graph:
-        answers["pixel scaling"] = PixelScaling(truth)
+    predictor = trained_predictor(key_of(task), work)
     reports = {
         f"{name}, {mode}": counterfactual_report(answer, truth, do, observed=told, predictor=predictor)
         for name, answer in answers.items()
         for mode, told in MODES.items()
-        if name != "factual" or told
+        if told or name in (MODEL, "re-rendered")
     }
     return {name: asdict(report) for name, report in reports.items()}
 
