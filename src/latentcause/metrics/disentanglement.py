@@ -47,7 +47,8 @@ def dci(codes: Any, factors: Any, *, seed: int, held_out: float = 0.25) -> DCI:
     evaluation of disentangled representations, ICLR 2018, section 2).
 
     Gradient-boosted trees (100 of depth 3) predict each factor from the whole code; the importance of a column is its share
-    in their decrease of impurity. Trees see no difference between a column and a monotone function of it.
+    in their decrease of impurity. Trees see no difference between a column and a monotone function of it. Where factors go
+    together, few rows let trees take one for the other: score the factors themselves as a code beside, as a ceiling.
 
     Parameters
     ----------
