@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentcause.commands.variables import read_table
 from latentcause.data.image_files import SUFFIXES, pair_with_labels, read_images
 from latentcause.data.labelled_images import LabelledImages
 from latentcause.data.labels import listing
@@ -57,8 +56,7 @@ def read_named_images(
     pixels = _array(path)
     table = None
     if labels is not None:
-        table = read_table(labels)
-        table = table.drop(columns=[name for name in table.columns if name == "file"])
+        table = pd.read_csv(labels).drop(columns="file", errors="ignore")
         if len(table) != len(pixels):
             raise ValueError(
                 f"{labels.name} has {len(table)} rows for the {len(pixels)} images of {path.name}: give one row per image"
