@@ -20,7 +20,10 @@ from latentcause.models.factor_code import Bounds
 from latentcause.models.factor_model import FactorModel
 from latentcause.models.image_model import ROWS_AT_ONCE, ImageModel
 from latentcause.networks import ImageEncoder
+from latentcause.networks.unet import ChannelNorm
 from latentcause.scm.interventions import Intervention
+
+HIDDEN = 128
 
 
 class CausalVAE(ImageModel):
@@ -55,10 +58,10 @@ class CausalVAE(ImageModel):
         graph: CausalGraph,
         *,
         style_size: int = 16,
-        pixel_sd: float = 0.1,
+        pixel_sd: float = 0.05,
         bounds: Mapping[str, Bounds] | None = None,
         mechanisms: str | Mapping[str, str] = "spline",
-        epochs: int = 10,
+        epochs: int = 30,
         batch_size: int = 32,
         learning_rate: float = 2e-3,
         average: float = 0.998,
@@ -165,18 +168,22 @@ class CausalVAENetwork(nn.Module):
         super().__init__()
         self.factors, self.posterior = factors, CodePosterior(factors.code, prior_sd)
         self.pixel_sd, self.kl_weight, self.style_size = pixel_sd, kl_weight, style_size
-        self.sizes = [sum(self.posterior.sizes), style_size, style_size]
-        self.encoder = ImageEncoder(image_shape[0], sum(self.sizes))
+        self.encoder = ImageEncoder(image_shape[0], sum(self.posterior.sizes))
+        # Pixels where they are: what convolutions and their mean over pixels say of the style takes much longer to learn, and
+        # until then the prior has it collapse.
+        self.style_encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(image_shape), HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 2 * style_size)
+        )
         self.decoder = ImageDecoder(factors.code.size + style_size, image_shape, channels)
         self.register_buffer("noise_variance", factors.noise_variance)
 
     def encode(self, images: Tensor) -> Tensor:
         """z (n, f) at the encoder's means, and the likeliest levels."""
-        return self.factors.solved(self.posterior.mean(self.encoder(images).split(self.sizes, dim=1)[0]))
+        return self.factors.solved(self.posterior.mean(self.encoder(images)))
 
     def style(self, images: Tensor) -> Tensor:
         """The mean (n, style_size) of s."""
-        return self.encoder(images).split(self.sizes, dim=1)[1]
+        return self.style_encoder(images).chunk(2, dim=1)[0]
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         """Noise of u and s."""
@@ -187,7 +194,8 @@ class CausalVAENetwork(nn.Module):
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Minus the evidence lower bound (n,), in nats per image, up to a constant."""
         images, labels, factor_noise, style_noise = batch
-        outputs, mean, log_variance = self.encoder(images).float().split(self.sizes, dim=1)
+        outputs = self.encoder(images).float()
+        mean, log_variance = self.style_encoder(images).float().chunk(2, dim=1)
         told = self.factors.code.told(self.factors.solved(self.posterior.draw(outputs, labels, factor_noise)))
         style = mean + (0.5 * log_variance).exp() * style_noise
         error = (self.decoder(torch.cat([told, style], dim=1)).float() - images).square().sum(dim=(1, 2, 3))
@@ -205,15 +213,17 @@ class ImageDecoder(nn.Module):
         doublings = len(channels) - 1
         self.start = (channels[0], *(math.ceil(size / 2**doublings) for size in self.shape[1:]))
         self.first = nn.Sequential(
-            nn.Linear(code_size, 128), nn.SiLU(), nn.Linear(128, math.prod(self.start)), nn.SiLU()
+            nn.Linear(code_size, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, math.prod(self.start)), nn.SiLU()
         )
         layers: list[nn.Module] = []
         for here, after in pairwise(channels):
             layers += [
                 nn.Conv2d(here, after, 3, padding=1),
+                ChannelNorm(after),
                 nn.SiLU(),
                 nn.Upsample(scale_factor=2),
                 nn.Conv2d(after, after, 3, padding=1),
+                ChannelNorm(after),
                 nn.SiLU(),
             ]
         self.body = nn.Sequential(*layers, nn.Conv2d(channels[-1], self.shape[0], 3, padding=1), nn.Sigmoid())

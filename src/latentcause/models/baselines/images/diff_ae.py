@@ -19,17 +19,17 @@ from latentcause.models.image_model import ROWS_AT_ONCE, ImageModel
 from latentcause.networks import ImageEncoder, UNet
 from latentcause.scm.interventions import Intervention
 
-RIDGE = 1e-3  # per image, on standardised codes
+RIDGE = 1e-4  # of the mean variance of a code's entries
 
 
 class DiffAE(ImageModel):
     """A code c = E(x) that no label shapes, a diffusion decoder that is told it, and the labels regressed linearly on it.
 
     Preechakul et al., Diffusion autoencoders: toward a meaningful and decodable representation, 2022, with the networks of
-    `CausalDiffAE`. An intervention moves the code, each entry standardised, along the direction w of the factor until the
-    regression sees the change asked for: c' = c + W (W'W)^-1 (change), W the directions of the factors that are set. The
-    graph plays no part: factors downstream keep their labels, and nothing but the fit of W keeps the image from changing in
-    them.
+    `CausalDiffAE`. An intervention moves the code along the direction of the factor until the regression sees the change asked
+    for, by the step that is shortest where codes are white: c' = c + S W (W'SW)^-1 (change), S the covariance of codes and W
+    the regression weights of the factors that are set. (Without S the step would leave the codes that images have: entries of
+    c are correlated.) The graph plays no part: factors downstream keep their labels, as far as the code separates them.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class DiffAE(ImageModel):
         self.module_.decoder.check_size(*self.image_shape_[1:])
         pixels = torch.from_numpy(images.pixels.copy())
         self._train((pixels,), checkpoint, log)
-        labels = torch.from_numpy(self.code_.scaled(images.values_of(self.graph.nodes)[images.labelled])).float()
-        self.module_.regress(self._codes(pixels[images.labelled]), self.code_.told(labels))
+        labels = torch.from_numpy(self.code_.scaled(images.values_of(self.graph.nodes)[images.labelled]))
+        self.module_.regress(self._codes(pixels[torch.tensor(images.labelled)]), self.code_.told(labels))
         return self
 
     def counterfactual(self, images: Any, do: Mapping[str, Intervention], labels: Any = None) -> np.ndarray:
@@ -126,10 +126,9 @@ class DiffAE(ImageModel):
 
 
 class FreeAutoencoder(nn.Module):
-    """c = E(x), v(x_t, t, c), and the regression of what `FactorCode.told` says of the labels on the standardised code."""
+    """c = E(x), v(x_t, t, c), and the regression of what `FactorCode.told` says of the labels on c."""
 
-    centre: Tensor
-    spread: Tensor
+    covariance: Tensor
     weights: Tensor
     intercept: Tensor
 
@@ -138,8 +137,7 @@ class FreeAutoencoder(nn.Module):
         self.code = code
         self.encoder = ImageEncoder(image_channels, code_size)
         self.decoder = UNet(image_channels, code_size, tuple(channels))
-        self.register_buffer("centre", torch.zeros(code_size))
-        self.register_buffer("spread", torch.ones(code_size))
+        self.register_buffer("covariance", torch.eye(code_size))
         self.register_buffer("weights", torch.zeros(code_size, code.size))
         self.register_buffer("intercept", torch.zeros(code.size))
 
@@ -154,23 +152,22 @@ class FreeAutoencoder(nn.Module):
 
     def regress(self, codes: Tensor, told: Tensor) -> None:
         """Fit the regression (ridge) to codes (n, k) and what their labels say (n, m)."""
-        self.centre.copy_(codes.mean(0))
-        self.spread.copy_(codes.std(0).clamp(min=1e-6))
-        self.intercept.copy_(told.mean(0))
-        standard = self._standard(codes.to(self.centre)).double()
-        target = (told.to(self.intercept) - self.intercept).double()
-        penalty = RIDGE * len(codes) * torch.eye(codes.shape[1], dtype=torch.float64, device=standard.device)
-        self.weights.copy_(torch.linalg.solve(standard.T @ standard + penalty, standard.T @ target))
+        centre, target = codes.double().mean(0), told.double().mean(0)
+        offsets = codes.double() - centre
+        covariance = offsets.T @ offsets / len(codes)
+        covariance += RIDGE * covariance.trace() / len(covariance) * torch.eye(len(covariance))
+        weights = torch.linalg.solve(covariance, offsets.T @ (told.double() - target) / len(codes))
+        self.covariance.copy_(covariance)
+        self.weights.copy_(weights)
+        self.intercept.copy_(target - centre @ weights)
 
     def encode(self, images: Tensor) -> Tensor:
         """Factors (n, f) on the standard scale, by the regression."""
-        return self.code.chosen(self.intercept + self._standard(self.encoder(images)) @ self.weights)
+        return self.code.chosen(self.intercept + self.encoder(images) @ self.weights)
 
     def moved(self, codes: Tensor, change: Tensor, columns: Tensor) -> Tensor:
-        """Codes (n, k) after the shortest step that changes these columns of what the regression says by ``change`` (n, m)."""
-        directions = self.weights[:, columns].cpu()
-        step: Tensor = change[:, columns] @ torch.linalg.pinv(directions)
-        return codes + step * self.spread.cpu()
-
-    def _standard(self, codes: Tensor) -> Tensor:
-        return (codes - self.centre) / self.spread
+        """Codes (n, k) after the step that changes these columns of what the regression says by ``change`` (n, m)."""
+        covariance, weights = self.covariance.double().cpu(), self.weights[:, columns].double().cpu()
+        # The indicators of a category sum to 1, so their directions are not independent.
+        inverse = torch.linalg.pinv(weights.T @ covariance @ weights, hermitian=True, rtol=1e-6)
+        return codes + (change[:, columns].double() @ inverse @ weights.T @ covariance).float()
