@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from latentcause.cli.options import Quick
+from latentcause.cli.options import Out, Quick, Seed
 from latentcause.cli.program import app
 
 reproduce_app = typer.Typer(no_args_is_help=True, help="Reproduce the figures of a paper.")
@@ -35,3 +35,23 @@ def reproduce_eb_crl(
     from latentcause.experiments.eb_crl import reproduce as run
 
     run(out, quick=quick, family=None if family is None else family.value, config=config)
+
+
+@reproduce_app.command("causal-diffae", epilog="Example: latentcause reproduce causal-diffae --quick --out out/digits")
+def reproduce_causal_diffae(
+    quick: Quick = False,
+    mnist: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with train-images-idx3-ubyte.gz; default: $LATENTCAUSE_DATA/mnist. Not with --quick."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    out: Out = Path("out/causal-diffae"),
+) -> None:
+    """Counterfactual digits of "Causal Diffusion Autoencoders": DCI, interventions at four weights, checks that can fail."""
+    from latentcause.experiments.causal_diffae import reproduce as run
+
+    if quick and mnist is not None:
+        raise ValueError("--quick draws on digits that scikit-learn brings: leave --mnist out")
+    run(out, quick=quick, mnist=mnist, seed=seed)
