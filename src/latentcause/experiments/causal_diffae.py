@@ -259,18 +259,21 @@ def _code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _answer_table(reports: Mapping[str, CounterfactualReport]) -> Table:
-    names = list(next(iter(reports.values())).factors)
-    header = ["answer", "L1", "PSNR", "back again, L1"]
-    header += [f"{name}: {what}" for name in names for what in ("error", "slope", "moved")]
-    rows = []
-    for answer, report in reports.items():
-        row = [answer, f"{report.l1:.4f}", f"{report.psnr:.1f}", f"{report.reversibility:.4f}"]
-        for name in names:
-            change = report.factors[name]
-            slope = f"{change.slope:.2f}" if change.is_effect else ""
-            row += [f"{change.error:.3g}", slope, f"{change.moved:.3g}"]
-        rows.append(row)
-    return header, rows
+    """A column for every answer."""
+    found = list(reports.values())
+    rows = [
+        ["L1 to the true image", *(f"{report.l1:.4f}" for report in found)],
+        ["PSNR, dB", *(f"{report.psnr:.1f}" for report in found)],
+        ["L1 after undoing it", *(f"{report.reversibility:.4f}" for report in found)],
+    ]
+    for name in found[0].factors:
+        changes = [report.factors[name] for report in found]
+        rows.append([f"{name}, error", *(f"{change.error:.3g}" for change in changes)])
+        if changes[0].is_effect:
+            rows.append([f"{name}, slope", *(f"{change.slope:.2f}" for change in changes)])
+        else:
+            rows.append([f"{name}, moved", *(f"{change.moved:.3g}" for change in changes)])
+    return ["", *reports], rows
 
 
 def _check_table(checks: list[Check]) -> Table:
