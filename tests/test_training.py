@@ -251,6 +251,18 @@ def test_a_checkpoint_that_does_not_belong_is_refused(tmp_path):
         fit_line(seed=1, checkpoint=path, max_epochs=2)
     with pytest.raises(ValueError, match=r"of another training \(recipe"):
         fit_line(checkpoint=path, max_epochs=3)
+    module = linear()
+    other = tuple(t + 1 for t in line())
+    with pytest.raises(ValueError, match=r"of another training \(data"):
+        train(
+            module,
+            lambda batch: module(batch[0])[:, 0].square(),
+            other,
+            Recipe(2, 50, 0.05),
+            seed=0,
+            device="cpu",
+            checkpoint=path,
+        )
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"checkpoint state\.pt is damaged or none"):
         fit_line(checkpoint=path, max_epochs=2)

@@ -141,7 +141,12 @@ def load(path: str | Path, registry: Mapping[str, str] = REGISTRY) -> Any:
         values = {key: _decode(value, tensors) for key, value in json.loads(metadata["values"]).items()}
         model = _model_class(name, registry)(**params)
         model.restore_state({key: array for key, array in tensors.items() if ":" not in key}, values)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        RuntimeError,
+        json.JSONDecodeError,
+    ) as error:  # RuntimeError: weights of other networks
         raise ValueError(f"{path.name} does not fit the {name} of this latentcause: {error}") from error
     return model
 

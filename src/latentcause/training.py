@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -103,7 +104,7 @@ def train(
     ----------
     checkpoint : Path, optional
         File that holds the state after each epoch, whole or absent. Where it exists the training goes on from there, to the
-        identical result; it must come from the same recipe and seed, and rows of the same shape.
+        identical result; it must come from the same recipe, seed and rows.
     log : Path, optional
         Folder for ``history.csv`` and, where the package tensorboard is installed, its events.
 
@@ -311,7 +312,8 @@ class _State:
     def _identity(self) -> dict[str, Any]:
         shapes = [list(t.shape) for t in self.kept]
         weights = {name: list(value.shape) for name, value in self.module.named_parameters()}
-        return {"recipe": asdict(self.recipe), "seed": self.seed, "rows": shapes, "weights": weights}
+        data = [zlib.crc32(t[:: max(1, len(t) // 256)].cpu().contiguous().numpy().tobytes()) for t in self.kept]
+        return {"recipe": asdict(self.recipe), "seed": self.seed, "rows": shapes, "weights": weights, "data": data}
 
 
 _COUNTERS = ("steps", "stale", "drops", "best_epoch", "best_loss", "mark", "done")

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 import latentcause
 
 # What can go wrong with what a user brings; anything else is a fault of ours and shows its traceback.
-EXPECTED = (ValueError, OSError, ImportError)
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 class Commands(TyperGroup):
