@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch._dynamo  # noqa: F401 (the first optimiser loads it, and it sets an environment variable)
+import torch._dynamo
 from torch import nn
 
 from latentcause.diffusion import Cosine, GaussianDenoiser, NetworkDenoiser, denoising_loss, draw_times, noised

@@ -93,7 +93,8 @@ class ImageModel(BaseEstimator, ABC):
         ValueError
             Where the model has no encoder.
         """
-        return self.factors_.frame(self._encoded(self._pixels(images)))
+        pixels = self._pixels(images)
+        return self.factors_.frame(self._encoded(pixels))
 
     def counterfactual_factors(self, images: Any, do: Mapping[str, Intervention], labels: Any = None) -> pd.DataFrame:
         """The factors (n, f) of `counterfactual`, in the units of the labels."""

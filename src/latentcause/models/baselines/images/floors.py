@@ -11,6 +11,7 @@ import pandas as pd
 from torch import nn
 
 from latentcause.data.labelled_images import LabelledImages
+from latentcause.data.variables import Variables
 from latentcause.graph import CausalGraph
 from latentcause.models.factor_code import Bounds
 from latentcause.models.factor_model import FactorModel
@@ -120,8 +121,9 @@ class PixelScaling(ImageModel):
         pixels = self._pixels(images)
         factual = self._factual(pixels, labels)
         changed = self.factors_.counterfactual(factual, do)
-        before, after = (self.factors_.frame(rows)[self.factor].to_numpy() for rows in (factual, changed))
+        before = Variables.read(labels, self.graph.nodes, self.code_.levels).column(self.factor)
         _refuse_not_positive(self.factor, before)
+        after = self.factors_.frame(changed)[self.factor].to_numpy()
         ratio = (after / before).astype(np.float32)[:, None, None, None]
         return (pixels.numpy() * ratio).clip(0, 1)
 
