@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -113,7 +114,7 @@ class DiffAE(ImageModel):
     @torch.no_grad()
     def _codes(self, pixels: Tensor) -> Tensor:
         device = next(self.module_.parameters()).device
-        return torch.cat([self.module_.encoder(part.to(device)).cpu() for part in pixels.split(ROWS_AT_ONCE)])
+        return torch.cat([self.module_.code_of(part.to(device)).cpu() for part in pixels.split(ROWS_AT_ONCE)])
 
     def _columns(self, do: Mapping[str, Intervention]) -> Tensor:
         """Which numbers of what a network is told belong to the factors that are set."""
@@ -122,7 +123,7 @@ class DiffAE(ImageModel):
         )
 
     def _new_module(self) -> nn.Module:
-        return FreeAutoencoder(self.code_, self.image_shape_[0], self.channels, self.code_size)
+        return FreeAutoencoder(self.code_, self.image_shape_, self.channels, self.code_size)
 
 
 class FreeAutoencoder(nn.Module):
@@ -132,14 +133,21 @@ class FreeAutoencoder(nn.Module):
     weights: Tensor
     intercept: Tensor
 
-    def __init__(self, code: FactorCode, image_channels: int, channels: Sequence[int], code_size: int) -> None:
+    def __init__(self, code: FactorCode, image_shape: Sequence[int], channels: Sequence[int], code_size: int) -> None:
         super().__init__()
         self.code = code
-        self.encoder = ImageEncoder(image_channels, code_size)
-        self.decoder = UNet(image_channels, code_size, tuple(channels))
+        self.encoder = ImageEncoder(image_shape[0], code_size)
+        # A new encoder says nearly the same of all images, and a decoder that learns to ignore it never needs it to say
+        # more. A random projection of the pixels differs from the start.
+        self.projection = nn.Linear(math.prod(image_shape), code_size)
+        self.decoder = UNet(image_shape[0], code_size, tuple(channels))
         self.register_buffer("covariance", torch.eye(code_size))
         self.register_buffer("weights", torch.zeros(code_size, code.size))
         self.register_buffer("intercept", torch.zeros(code.size))
+
+    def code_of(self, images: Tensor) -> Tensor:
+        """c (n, k)."""
+        return self.encoder(images) + self.projection(images.flatten(1))
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         """Times and noise."""
@@ -148,7 +156,7 @@ class FreeAutoencoder(nn.Module):
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Squared error (n,) of the velocity."""
         images, t, noise = batch
-        return velocity_loss(self.decoder, images, self.encoder(images).float(), t, noise)
+        return velocity_loss(self.decoder, images, self.code_of(images).float(), t, noise)
 
     def regress(self, codes: Tensor, told: Tensor) -> None:
         """Fit the regression (ridge) to codes (n, k) and what their labels say (n, m)."""
@@ -163,7 +171,7 @@ class FreeAutoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Factors (n, f) on the standard scale, by the regression."""
-        return self.code.chosen(self.intercept + self.encoder(images) @ self.weights)
+        return self.code.chosen(self.intercept + self.code_of(images) @ self.weights)
 
     def moved(self, codes: Tensor, change: Tensor, columns: Tensor) -> Tensor:
         """Codes (n, k) after the step that changes these columns of what the regression says by ``change`` (n, m)."""
