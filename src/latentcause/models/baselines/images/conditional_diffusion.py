@@ -32,8 +32,9 @@ class ConditionalDiffusion(ImageModel):
     Parameters
     ----------
     graph : CausalGraph
-    bounds, mechanisms, guidance, steps, refinements, epochs, batch_size, learning_rate, average, channels, p_unconditional,
-    precision, device, seed
+    bounds, mechanisms, guidance, steps, refinements
+    epochs, batch_size, learning_rate, average, channels
+    p_unconditional, precision, device, seed
         As in `CausalDiffAE`.
     """
 
