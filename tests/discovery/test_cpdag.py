@@ -76,6 +76,8 @@ def test_text_and_dot():
 def test_the_picture_has_an_arrow_only_where_the_direction_is_known():
     axes = CPDAG(("a", "b", "c"), (("a", "b"),), (("b", "c"),)).plot()
     assert {text.get_text() for text in axes.texts} >= {"a", "b", "c"}
+    heads = [text for text in axes.texts if getattr(text, "arrow_patch", None) is not None]
+    assert len(heads) == 1
     plt.close(axes.figure)
 
 
