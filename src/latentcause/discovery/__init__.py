@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latentcause.discovery.acyclic_weights import AcyclicWeights, acyclic_weights
 from latentcause.discovery.cpdag import CPDAG, Separation
 from latentcause.discovery.fci import fci
 from latentcause.discovery.ges import ges
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CPDAG",
     "PAG",
+    "AcyclicWeights",
     "BackgroundKnowledge",
     "ChiSquared",
     "DSeparation",
@@ -41,6 +43,7 @@ __all__ = [
     "MixedRegression",
     "PairsResult",
     "Separation",
+    "acyclic_weights",
     "fci",
     "from_domains",
     "from_pairs",
