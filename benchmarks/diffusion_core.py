@@ -5,7 +5,8 @@
 
 Both sides get the same denoisers (an exact one of a mixture of three Gaussians, a random network), the same times and the same
 random draws. "per step": the largest difference of any entry after one step from a common x_t, over all steps of our own path;
-"at the end": after all steps, each side on its own path. azula and diffusers are in the ``bench`` extra.
+"at the end": after all steps, each side on its own path. diffusers is in the ``bench`` extra; azula asks for torchvision,
+which it does not need here: ``pip install azula --no-deps`` and einops.
 
 How their definitions map to ours, exactly:
 

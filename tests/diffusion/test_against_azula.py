@@ -26,7 +26,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize("part", ["schedules", "conversions", "samplers"])
 @pytest.mark.parametrize("peer", ["azula", "diffusers"])
 def test_all_agree_to_ten_digits(benchmark, part, peer):
-    pytest.importorskip(peer, reason="needs latentcause[bench]")
+    pytest.importorskip(peer, reason=f"needs {peer}, see benchmarks/diffusion_core.py")
     found = list(benchmark.PARTS[part][peer]())
     assert found
     assert [row for row in found if not (row.per_step <= 1e-10 and row.at_end <= 1e-10)] == []

@@ -75,6 +75,11 @@ def test_small_noise_keeps_its_digits():
     assert float(VariancePreserving().at(1e-18)[1]) == pytest.approx((0.1e-18) ** 0.5, rel=1e-6)
 
 
+def test_a_time_given_as_a_float_keeps_its_digits():
+    assert float(Cosine().at(0.1)[1]) == pytest.approx(math.sin(0.05 * math.pi), rel=1e-14)
+    assert float(VarianceExploding().at(0.9)[1]) == pytest.approx(0.01 * 5000**0.9, rel=1e-14)
+
+
 @given(st.integers(1, 50), st.floats(0.5, 3))
 def test_times_fall_from_first_to_last(steps, power):
     grid = times(steps, 0.98, 0.01, power)

@@ -84,15 +84,17 @@ class DDIM(Sampler):
         if self.eta == 0:
             return alpha_s * found.data + sigma_s * found.noise
         tau = sigma_s * (1 - (alpha_t * sigma_s / (alpha_s * sigma_t)).square()).clamp(min=0).sqrt()
-        kept = (sigma_s.square() - (self.eta * tau).square()).clamp(min=0).sqrt()
-        return alpha_s * found.data + kept * found.noise + self.eta * tau * _noise(x_t, generator)
+        added = torch.minimum(self.eta * tau, sigma_s)  # an eta beyond 1 can't add more noise than there is at s
+        kept = (sigma_s.square() - added.square()).sqrt()
+        return alpha_s * found.data + kept * found.noise + added * _noise(x_t, generator)
 
     def invert(self, x: Tensor, times: Tensor | int, refinements: int = 3, label: str = "inverting") -> Tensor:
         """The x_t from which the steps (eta = 0) along ``times`` lead to x: the noise that belongs to an image.
 
         Each step is solved for its starting point, the fixed point of x_t = (alpha_t / alpha_s)(x_s - sigma_s eps(x_t)) +
         sigma_t eps(x_t), so that going back returns x. Plain iteration contracts slowly where the noise grows much in a
-        step; Anderson's acceleration, row by row, gains a digit or more with each pass.
+        step. So it starts from the noise found in the step before, which changes little along the flow, and goes on by
+        Anderson's acceleration, row by row: each gains a digit or so.
 
         Parameters
         ----------
@@ -113,18 +115,26 @@ class DDIM(Sampler):
         grid = _checked_grid(times)
         if not float(self.denoiser.schedule.at(grid[0])[0]) > 0:
             raise ValueError(f"no signal is left at t = {grid[0]}: invert up to an earlier time, such as 0.98")
+        noise = torch.zeros_like(x)
         with progress(label, len(grid) - 1, "time") as report:
             for number, (t, s) in enumerate(zip(grid[-2::-1], grid[:0:-1], strict=True)):
-                x = self._inverted_step(x, t, s, refinements)
+                x, noise = self._inverted_step(x, t, s, noise, refinements)
                 report(number + 1, t)
         return x
 
-    def _inverted_step(self, x_s: Tensor, t: float, s: float, refinements: int) -> Tensor:
+    def _inverted_step(self, x_s: Tensor, t: float, s: float, noise: Tensor, refinements: int) -> tuple[Tensor, Tensor]:
+        """x_t, and the noise last found in it; the noise given is a first guess."""
         alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_s, t, s)
         scaled = alpha_t / alpha_s * x_s
         noise_change = sigma_t - alpha_t / alpha_s * sigma_s
-        # From scaled, which is of the right size, so that the denoiser at t sees what it knows.
-        return _fixed_point(lambda x_t: scaled + noise_change * self.denoiser(x_t, t).noise, scaled, refinements + 1)
+        found = noise
+
+        def reached(x_t: Tensor) -> Tensor:
+            nonlocal found
+            found = self.denoiser(x_t, t).noise
+            return scaled + noise_change * found
+
+        return _fixed_point(reached, scaled + noise_change * noise, refinements + 1), found
 
 
 class DDPM(Sampler):

@@ -196,7 +196,7 @@ def times(steps: int, first: float = 1.0, last: float = 0.0, power: float = 1.0)
 
 
 def _checked_times(t: Tensor | float) -> Tensor:
-    times = torch.as_tensor(t).to(torch.float64)
+    times = torch.as_tensor(t, dtype=torch.float64)  # at once: a float would become float32 first
     if not ((times >= 0) & (times <= 1)).all():
         raise ValueError(f"times lie in [0, 1], not at {float(times.flatten()[0])}: 0 is clean, 1 is noise")
     return times

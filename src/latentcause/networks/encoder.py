@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from latentcause.networks.unet import ChannelNorm
+from latentcause.networks.unet import ImageNorm
 
 
 class ImageEncoder(nn.Module):
@@ -27,10 +27,10 @@ class ImageEncoder(nn.Module):
         for count in channels:
             layers += [
                 nn.Conv2d(here, count, 3, stride=2, padding=1),
-                ChannelNorm(count),
+                ImageNorm(count),
                 nn.SiLU(),
                 nn.Conv2d(count, count, 3, padding=1),
-                ChannelNorm(count),
+                ImageNorm(count),
                 nn.SiLU(),
             ]
             here = count

@@ -64,7 +64,7 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(here, here, 3, padding=1)))
         self.last = nn.Sequential(
-            ChannelNorm(here),
+            ImageNorm(here),
             nn.SiLU(),
             _from_zero(nn.Conv2d(here, image_channels * unshuffle**2, 3, padding=1)),
         )
@@ -101,10 +101,15 @@ class UNet(nn.Module):
             )
 
 
-class ChannelNorm(nn.Module):
-    """Each pixel's channels to mean 0 and variance 1, then scaled and shifted; in channels-last order a norm over one row.
+class ImageNorm(nn.Module):
+    """An image's channels and pixels together to mean 0 and variance 1, then each channel scaled and shifted.
 
-    A norm over groups of channels and all pixels takes four times as long on a CPU in bfloat16.
+    A group norm of one group. In channels-last order an image is one row in memory, which makes it twice as fast on a CPU as
+    a norm over several groups. (A norm of each pixel's channels is no faster and forgets how bright a pixel is.)
+
+    Parameters
+    ----------
+    channels : int
     """
 
     def __init__(self, channels: int) -> None:
@@ -113,8 +118,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (n, c, h, w) kept."""
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return nn.functional.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), weight, bias).permute(0, 3, 1, 2)
+        h = _normalised(x)
+        return torch.addcmul(self.bias.to(h.dtype), h, self.weight.to(h.dtype)).permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):
@@ -122,16 +127,16 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = ChannelNorm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1, self.conv1 = ImageNorm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.scaling = nn.Linear(width, 2 * outputs)
-        self.norm2, self.conv2 = ChannelNorm(outputs), _from_zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.conv2 = _from_zero(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.scaling(told)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv1(nn.functional.silu(self.norm1(x)))
-        h = self.conv2(nn.functional.silu(self.norm2(h) * (1 + scale) + shift))
-        return self.skip(x) + h
+        scale, shift = self.scaling(told)[:, None, None].chunk(2, dim=-1)
+        h = _normalised(self.conv1(nn.functional.silu(self.norm1(x))))
+        h = torch.addcmul(shift.to(h.dtype), h, 1 + scale.to(h.dtype)).permute(0, 3, 1, 2)
+        return self.skip(x) + self.conv2(nn.functional.silu(h))
 
 
 class _Attention(nn.Module):
@@ -139,7 +144,7 @@ class _Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
+        self.norm = ImageNorm(channels)
         self.inputs, self.outputs = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
         with torch.no_grad():
             self.outputs.weight.zero_()
@@ -153,6 +158,12 @@ class _Attention(nn.Module):
         weights = (q @ k.mT * (c // HEADS) ** -0.5).softmax(dim=-1)
         seen = (weights @ v).transpose(1, 2).reshape(n, -1, c)
         return x + self.outputs(seen).mT.reshape(n, c, height, width)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    """Images (n, c, h, w) as (n, h, w, c), each with mean 0 and variance 1."""
+    h = x.permute(0, 2, 3, 1)
+    return nn.functional.layer_norm(h, h.shape[1:])
 
 
 def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:

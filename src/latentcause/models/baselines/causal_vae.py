@@ -20,7 +20,7 @@ from latentcause.models.factor_code import Bounds
 from latentcause.models.factor_model import FactorModel
 from latentcause.models.image_model import ROWS_AT_ONCE, ImageModel
 from latentcause.networks import ImageEncoder
-from latentcause.networks.unet import ChannelNorm
+from latentcause.networks.unet import ImageNorm
 from latentcause.scm.interventions import Intervention
 
 HIDDEN = 128
@@ -219,11 +219,11 @@ class ImageDecoder(nn.Module):
         for here, after in pairwise(channels):
             layers += [
                 nn.Conv2d(here, after, 3, padding=1),
-                ChannelNorm(after),
+                ImageNorm(after),
                 nn.SiLU(),
                 nn.Upsample(scale_factor=2),
                 nn.Conv2d(after, after, 3, padding=1),
-                ChannelNorm(after),
+                ImageNorm(after),
                 nn.SiLU(),
             ]
         self.body = nn.Sequential(*layers, nn.Conv2d(channels[-1], self.shape[0], 3, padding=1), nn.Sigmoid())
