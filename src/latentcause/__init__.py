@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentcause import datasets, discovery, metrics, plots
+    from latentcause import datasets, discovery, metrics, observation, plots
     from latentcause.data import LabelledImages, MultiDomainData
+    from latentcause.data.gridded_observations import GriddedObservations
     from latentcause.discovery.cpdag import CPDAG
     from latentcause.discovery.pag import PAG
     from latentcause.graph import CausalGraph
@@ -26,6 +27,7 @@ __all__ = [
     "CausalGraph",
     "FModeling",
     "GModeling",
+    "GriddedObservations",
     "LabelledImages",
     "MultiDomainData",
     "StructuralCausalModel",
@@ -33,6 +35,7 @@ __all__ = [
     "discovery",
     "load",
     "metrics",
+    "observation",
     "plots",
     "save",
 ]
@@ -44,6 +47,7 @@ _MODULE_OF = {
     "CausalGraph": "latentcause.graph",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
+    "GriddedObservations": "latentcause.data.gridded_observations",
     "LabelledImages": "latentcause.data",
     "MultiDomainData": "latentcause.data",
     "PAG": "latentcause.discovery.pag",
