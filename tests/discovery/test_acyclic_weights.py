@@ -158,7 +158,7 @@ def test_two_columns_are_no_tie():
         assert acyclic_weights(frame[["a", "b"]]).graph.edges == (("a", "b"),)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(graphs(most=6), st.integers(0, 999), st.integers(0, 3))
 def test_the_result_is_a_dag_of_its_class_fitted_by_least_squares(graph, seed, confounded):
     frame, _ = drawn(graph, 60, seed)

@@ -118,7 +118,7 @@ def _answer(model: CausalDiffAE, given: NamedImages, actions: dict[str, Any], re
 
 def _observed(model: CausalDiffAE, labels: pd.DataFrame) -> pd.DataFrame:
     """The columns of the model's factors; what reads like a level of a category becomes that level."""
-    nodes = list(model.graph.nodes)
+    nodes = list(model.graph_.nodes)
     absent = [name for name in nodes if name not in labels.columns]
     if absent:
         raise ValueError(

@@ -143,15 +143,15 @@ def _write(
 ) -> None:
     save(model, folder / "model.safetensors", notes={"data": request.images.name, "held_out": held_names})
     columns: dict[str, Any] = {"image": held_names}
-    columns |= {f"label_{name}": found.labels[name].to_list() for name in model.graph.nodes}
-    columns |= {f"encoded_{name}": found.encoded[name].to_list() for name in model.graph.nodes}
+    columns |= {f"label_{name}": found.labels[name].to_list() for name in model.graph_.nodes}
+    columns |= {f"encoded_{name}": found.encoded[name].to_list() for name in model.graph_.nodes}
     pd.DataFrame(columns).to_csv(folder / "factors.csv", index=False, float_format="%.10g")
     settings = {key: value for key, value in model.get_params(deep=False).items() if key != "graph"}
     summary = {
         "latentcause": latentcause.__version__,
         "model": type(model).__name__,
         "settings": settings,
-        "graph": str(model.graph),
+        "graph": str(model.graph_),
         "data": request.images.name,
         "image_shape": list(model.image_shape_),
         "images": {

@@ -52,7 +52,7 @@ class HeldOut:
 
 def measure_held_out(model: CausalDiffAE, training: LabelledImages, tested: LabelledImages) -> HeldOut:
     """Encode the held-out images, answer null and real interventions on the first of them, and compare."""
-    nodes = list(model.graph.nodes)
+    nodes = list(model.graph_.nodes)
     labels, known = tested.labels[nodes], training.subset(training.labelled).labels[nodes]
     encoded = model.encode(tested)
     errors = {name: _encoding_error(encoded[name], labels[name], known[name]) for name in nodes}
@@ -107,7 +107,7 @@ def image_report(
         "median (of a category, the most common level) of the labels learned from: an encoder that is no better has learned "
         "nothing about that factor.",
     ).table(*factor_table(found))
-    report.section("Causal graph").figure("graph", plots.graph(model.graph), "The given causal graph of the factors")
+    report.section("Causal graph").figure("graph", plots.graph(model.graph_), "The given causal graph of the factors")
     report.section(
         "Examples",
         "Held-out images; the same after an intervention that changes nothing, which shows what is lost on the way through the "
@@ -115,7 +115,7 @@ def image_report(
         "what they would have been with one factor set low or high. The factors below it in the graph follow.",
     ).figure("examples", image_rows(found.examples), "Held-out images and their counterfactuals, one column each")
     if found.interventions:
-        header = ["intervention", *model.graph.nodes]
+        header = ["intervention", *model.graph_.nodes]
         rows = [[entry["do"], *(f"{error:.3g}" for error in entry["error"].values())] for entry in found.interventions]
         report.section(
             "Does the answer hold what was asked?",
@@ -137,8 +137,8 @@ def image_report(
 def _example_interventions(model: CausalDiffAE, labels: pd.DataFrame) -> list[dict[str, Any]]:
     """One factor low, and high, for every factor whose effects on an image are determined (no category follows it)."""
     chosen: list[dict[str, Any]] = []
-    for name in model.graph.nodes[:MOST_ACTED_ON]:
-        if any(node in model.scm_.levels for node in model.graph.descendants(name)):
+    for name in model.graph_.nodes[:MOST_ACTED_ON]:
+        if any(node in model.scm_.levels for node in model.graph_.descendants(name)):
             continue
         if name in model.scm_.levels:
             levels = model.scm_.levels[name]

@@ -66,7 +66,8 @@ def acyclic_weights(
         mu [f(W) + sparsity sum |W_ij|] + h(W),    h(W) = -log det(I - W o W),
 
     for mu falling to 0.001, each time from the last minimum: h is 0 just where W has no cycle. Then keep the |W_ij| above
-    ``threshold``, the largest first and none that closes a cycle; fit them by least squares, and drop those that are then below it.
+    ``threshold``, the largest first and none that closes a cycle; fit them by least squares, and drop those that are then below
+    it, or that twice the log likelihood of n rows rewards with less than log(n) (Schwarz 1978).
 
     f is the Gaussian likelihood with a noise variance of its own for each column, at the best such variances. The published
     score, least squares, takes all noises to be of equal variance. On columns in their own units it then reads the causal
@@ -78,8 +79,8 @@ def acyclic_weights(
     v-structures allows. Noises that are not Gaussian are no help here. Knowledge is: it turns open edges.
 
     It assumes that no common cause is left out, and that effects are linear. The objective has more than one minimum, so even
-    with endless rows the graph found need not be the right one. On sparse random systems `pc` was a little nearer to the
-    truth, on larger and dense ones this was.
+    with endless rows the graph found need not be the right one. On random linear systems of up to 5 columns `pc` came nearer to
+    the truth, on those of 20 columns this did.
 
     Parameters
     ----------
@@ -134,8 +135,9 @@ def acyclic_weights(
             "acyclic_weights stopped before its weights settled: raise sparsity, or use pc", UserWarning, stacklevel=2
         )
     dag = _without_cycles(standard, threshold, required)
-    dag, marks = _without_weak(dag, correlations, threshold, required, forbidden)
-    weights, noise = _least_squares(covariance, dag)
+    dag, marks = _without_weak(dag, correlations, len(variables), threshold, required, forbidden)
+    weights, noise, _ = _least_squares(correlations, dag)
+    weights, noise = weights * scale / scale[:, None], noise * scale**2
     cpdag = CPDAG.from_adjacency(marks, nodes)
     return AcyclicWeights(
         CausalGraph.from_adjacency(dag.astype(np.int64), nodes),
@@ -181,31 +183,33 @@ def _without_cycles(weights: np.ndarray, threshold: float, required: np.ndarray)
 
 
 def _without_weak(
-    dag: np.ndarray, correlations: np.ndarray, threshold: float, required: np.ndarray, forbidden: np.ndarray
+    dag: np.ndarray, correlations: np.ndarray, n: int, threshold: float, required: np.ndarray, forbidden: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The member of the DAG's class that follows the columns' order, and the marks of the class.
 
-    An edge that least squares gives a weight below the threshold there goes, the weakest first: the penalty may have put a
-    pair of edges where one of the other direction does.
+    An edge with a small weight or gain there goes, that of the least gain first: the penalty may have put a pair of edges
+    where one of the other direction does.
     """
     while True:
         marks = meek.class_of(dag, required | (forbidden & ~forbidden.T))
         dag, _ = meek.extend(marks, -np.arange(len(dag)))
-        sizes = np.where(dag & ~required, np.abs(_least_squares(correlations, dag)[0]), np.inf)
-        if sizes.min() > threshold:
+        weights, _, gains = _least_squares(correlations, dag)
+        weak = dag & ~required & ((np.abs(weights) <= threshold) | (n * gains < np.log(n)))
+        if not weak.any():
             return dag, marks
-        dag[np.unravel_index(sizes.argmin(), sizes.shape)] = False
+        dag[np.unravel_index(np.where(weak, gains, np.inf).argmin(), dag.shape)] = False
 
 
-def _least_squares(covariance: np.ndarray, dag: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (d, d) and noise variances (d,) of a linear model on a DAG."""
-    weights = np.zeros_like(covariance)
+def _least_squares(covariance: np.ndarray, dag: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (d, d), noise variances (d,), and by how much log variance falls with each edge (d, d), on a DAG."""
+    weights, gains, variances = np.zeros_like(covariance), np.zeros_like(covariance), np.diag(covariance).copy()
     for j in range(len(dag)):
         parents = np.flatnonzero(dag[:, j])
-        if len(parents):
-            weights[parents, j] = np.linalg.solve(covariance[np.ix_(parents, parents)], covariance[parents, j])
-    residual = np.eye(len(dag)) - weights
-    return weights, (residual * (covariance @ residual)).sum(axis=0)
+        precision = np.linalg.inv(covariance[np.ix_(parents, parents)])
+        weights[parents, j] = precision @ covariance[parents, j]
+        variances[j] -= weights[parents, j] @ covariance[parents, j]
+        gains[parents, j] = np.log1p(weights[parents, j] ** 2 / np.diag(precision) / variances[j])
+    return weights, variances, gains
 
 
 def _notes(cpdag: CPDAG) -> tuple[str, ...]:

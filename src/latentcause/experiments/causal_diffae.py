@@ -183,7 +183,7 @@ def _interventions(
 def _answers(
     model: CausalDiffAE, rest: FactorImages, truth: FactorImages, do: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, CounterfactualReport]]:
-    contestants = {FACTUAL: Factual(model.graph).fit(rest.images)} | {
+    contestants = {FACTUAL: Factual(model.graph_).fit(rest.images)} | {
         f"w = {weight:g}": _Guided(model, weight) for weight in WEIGHTS
     }
     return {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from latentcause.models.code_posterior import CodePosterior
 from latentcause.models.factor_model import FactorModel
+from latentcause.models.free_code import FreeCode
 from latentcause.models.image_diffusion import draw_noising, velocity_loss
 from latentcause.networks import ImageEncoder, UNet
 
@@ -23,6 +24,7 @@ class CausalAutoencoder(nn.Module):
     image_channels : int
     channels : sequence of int
         Of the decoder.
+    block_size : int
     kl_weight, prior_sd, p_unconditional : float
         As in `CausalDiffAE`.
     """
@@ -35,39 +37,61 @@ class CausalAutoencoder(nn.Module):
         image_channels: int,
         channels: Sequence[int],
         *,
+        block_size: int,
         kl_weight: float,
         prior_sd: float,
         p_unconditional: float,
     ) -> None:
         super().__init__()
         self.factors, self.posterior = factors, CodePosterior(factors.code, prior_sd)
+        self.free = FreeCode(factors.code, block_size)
         self.kl_weight, self.p_unconditional = kl_weight, p_unconditional
-        self.encoder = ImageEncoder(image_channels, sum(self.posterior.sizes))
-        self.decoder = UNet(image_channels, factors.code.size, tuple(channels))
+        self.encoder = ImageEncoder(image_channels, sum(self.posterior.sizes) + 2 * self.free.size)
+        self.decoder = UNet(image_channels, factors.code.size + self.free.size, tuple(channels))
         self.register_buffer("noise_variance", factors.noise_variance)
 
     def encode(self, images: Tensor) -> Tensor:
         """z (n, f) at the encoder's means, and the likeliest levels."""
-        return self.factors.solved(self.posterior.mean(self.encoder(images)))
+        return self.factors.solved(self.posterior.mean(self._said(images)[0]))
+
+    def encode_free(self, images: Tensor) -> Tensor:
+        """The means (n, q) of the free numbers."""
+        return self.free.mean(self._said(images)[1])
+
+    def told(self, code: Tensor) -> Tensor:
+        """What the decoder is told of a code (n, f + q): the factors on the standard scale, then the free numbers."""
+        factors, free = code.split([len(self.factors.code.names), self.free.size], dim=1)
+        return torch.cat([self.factors.code.told(factors), free], dim=1)
 
     def encoder_loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """KL(q(u | x) || N(u_label, prior_sd^2)) (n,), and minus log q of the labels that are categories."""
+        """KL(q(u | x) || N(u_label, prior_sd^2)) (n,), and minus log q of the labels that are categories.
+
+        Nothing of the free numbers, whose use is for the decoder to find.
+        """
         images, labels = batch
-        return self.posterior.divergence(self.encoder(images), labels, self.noise_variance)
+        return self.posterior.divergence(self._said(images)[0], labels, self.noise_variance)
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Times, noise of images and of factors, and which rows are told nothing."""
+        """Times, noise of images and of the code, and which rows are told nothing."""
         images, labels = batch[0], batch[1]
         return (
             *draw_noising(images, generator),
-            torch.randn(labels.shape, generator=generator, device=images.device),
+            torch.randn((len(labels), labels.shape[1] + self.free.size), generator=generator, device=images.device),
             torch.rand(len(images), generator=generator, device=images.device) < self.p_unconditional,
         )
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Denoising loss plus ``kl_weight`` times the alignment, (n,)."""
-        images, labels, t, image_noise, factor_noise, withheld = batch
-        outputs = self.encoder(images).float()
-        told = self.factors.code.told(self.factors.solved(self.posterior.draw(outputs, labels, factor_noise)))
+        images, labels, t, image_noise, code_noise, withheld = batch
+        outputs, of_free = (part.float() for part in self._said(images))
+        factor_noise, free_noise = code_noise.split([labels.shape[1], self.free.size], dim=1)
+        factors = self.factors.solved(self.posterior.draw(outputs, labels, factor_noise))
+        told = self.told(torch.cat([factors, self.free.draw(of_free, free_noise)], dim=1))
         error = velocity_loss(self.decoder, images, told, t, image_noise, withheld)
-        return error + self.kl_weight * self.posterior.divergence(outputs, labels, self.noise_variance)
+        divergence = self.posterior.divergence(outputs, labels, self.noise_variance) + self.free.divergence(of_free)
+        return error + self.kl_weight * divergence
+
+    def _said(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's outputs about the factors, and about the free numbers."""
+        factors, free = self.encoder(images).split([sum(self.posterior.sizes), 2 * self.free.size], dim=1)
+        return factors, free

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentcause.data.labelled_images import LabelledImages
 from latentcause.data.variables import Variables
+from latentcause.discovery.acyclic_weights import acyclic_weights
 from latentcause.graph import CausalGraph
 from latentcause.models.factor_code import Bounds, FactorCode
 from latentcause.scm import Mechanism, StructuralCausalModel
@@ -218,3 +219,22 @@ class FactorModel:
     def restored(cls, state: Mapping[str, Any]) -> Self:
         """The model that gave this state."""
         return cls(StructuralCausalModel(state["graph"], state["mechanisms"], state["levels"]), state["code"])
+
+
+def learned_graph(images: LabelledImages, bounds: Mapping[str, Bounds] | None = None) -> tuple[CausalGraph, str]:
+    """A graph of the factors from their labels alone, by `acyclic_weights` on the scale of `FactorCode`; what to say of it.
+
+    Raises
+    ------
+    ValueError
+        For a factor that is a category, and for what `FactorCode` and `acyclic_weights` refuse.
+    """
+    labels = images.variables
+    if labels.levels:
+        raise ValueError(
+            f"without a graph one is learned from numbers, but factor {next(iter(labels.levels))!r} is a category: give the "
+            "graph"
+        )
+    scaled = FactorCode.of(labels.require_variation(), bounds or {}).scaled(labels.values)
+    found = acyclic_weights(Variables(labels.names, scaled, {}))
+    return found.graph, "; ".join([f"the graph was learned from the labels: {found.graph}", *found.notes])

@@ -15,7 +15,6 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from latentcause.data.labelled_images import LabelledImages, checked_pixels
-from latentcause.graph import CausalGraph
 from latentcause.models.factor_code import FactorCode
 from latentcause.models.factor_model import FactorModel
 from latentcause.scm import StructuralCausalModel
@@ -45,7 +44,6 @@ class ImageModel(BaseEstimator, ABC):
     converged_ : bool
     """
 
-    graph: CausalGraph
     device: str
     seed: int
     factors_: FactorModel
