@@ -34,17 +34,21 @@ class Likelihood(ABC):
     def sample(self, seen: Tensor, generator: torch.Generator) -> Tensor:
         """A draw of y for each ``seen``."""
 
-    @abstractmethod
     def tilted(self, y: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (..., m) of ``seen`` under the tilted density N(seen; mean, variance) p(y | seen) / Z."""
+        """Mean and variance (..., m) of ``seen`` under the tilted density N(seen; mean, variance) p(y | seen) / Z, cell by cell."""
+        gain = variance / (variance + self.noise_variance(mean))
+        return mean + gain * (self.target(y) - mean), variance * (1 - gain)
 
     def sites(self, y: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """The Gaussian observation (value, variance), each (..., m), that moment-matches p(y | seen) in its surroundings.
 
         With the cavity N(mean, variance) of ``seen`` it has the mean and variance of the tilted density (Minka, Expectation
         propagation for approximate Bayesian inference, 2001, section 3.2). Where the tilted density is as wide as the cavity
-        or wider, the site's variance is 1e6 times the cavity's and its value the one that gives the tilted mean.
+        or wider, the site's variance is 1e6 times the cavity's and its value the one that gives the tilted mean. Gaussian
+        errors are their own sites: (``target``, ``noise_variance``).
         """
+        if self.is_gaussian:
+            return self.target(y).to(mean).expand_as(mean), self.noise_variance(mean).expand_as(mean)
         m, v = mean.double(), variance.double()
         new_mean, new_variance = self.tilted(y, m, v)
         precision = torch.maximum(1 / new_variance - 1 / v, LEAST_GAIN / v)
@@ -134,14 +138,6 @@ class GaussianError(Likelihood):
         """Seen + sd e."""
         return seen + self.sd.to(seen) * noise_like(seen, generator)
 
-    def tilted(self, y: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """In closed form."""
-        return conjugate(self.target(y), self.noise_variance(mean), mean, variance)
-
-    def sites(self, y: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """(y, sd^2), whatever the cavity."""
-        return self.target(y).to(mean).expand_as(mean), self.noise_variance(mean).expand_as(mean)
-
     def noise_variance(self, like: Tensor) -> Tensor:
         """sd^2, one number or (m,), of the dtype and on the device of ``like``."""
         return self.sd.to(like).square()
@@ -149,6 +145,58 @@ class GaussianError(Likelihood):
     def check(self, y: np.ndarray) -> None:
         """Refuse infinite values, and missing standard deviations."""
         super().check(y)
+        check_complete(self.sd, "standard deviation")
+
+    def check_size(self, m: int) -> None:
+        """Refuse a number of standard deviations other than the number of values."""
+        check_per_cell(self.sd, m, "standard deviation")
+
+    def rows(self, keep: np.ndarray) -> Self:
+        """The errors of some cells only."""
+        return type(self)(per_cell_rows(self.sd, keep))
+
+
+@dataclass(frozen=True, eq=False)
+class LogNormalError(Likelihood):
+    """log y = seen + e, e ~ N(0, sd^2) independently: y is positive and errs by a factor.
+
+    Parameters
+    ----------
+    sd : float or array of one per cell
+        Of log y, without unit. It may be NaN where the value is missing.
+
+    Raises
+    ------
+    ValueError
+        For a standard deviation that is zero, negative or infinite.
+    """
+
+    sd: Any
+    is_gaussian = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sd", positive(self.sd, "standard deviation"))
+
+    def log_prob(self, y: Tensor, seen: Tensor) -> Tensor:
+        """-(log y - seen)^2 / (2 sd^2) - log(y sd sqrt(2 pi))."""
+        return GaussianError(self.sd).log_prob(y.log(), seen) - y.log()
+
+    def sample(self, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """exp(seen + sd e)."""
+        return GaussianError(self.sd).sample(seen, generator).exp()
+
+    def target(self, y: Tensor) -> Tensor:
+        """log y."""
+        return y.log()
+
+    def noise_variance(self, like: Tensor) -> Tensor:
+        """sd^2, one number or (m,), of the dtype and on the device of ``like``."""
+        return self.sd.to(like).square()
+
+    def check(self, y: np.ndarray) -> None:
+        """Refuse values that are not positive, and missing standard deviations."""
+        super().check(y)
+        refuse(y <= 0, y, "not positive", "a log-normal value is")
         check_complete(self.sd, "standard deviation")
 
     def check_size(self, m: int) -> None:
@@ -194,12 +242,12 @@ def per_cell_rows(value: Tensor, keep: np.ndarray) -> Tensor:
     return value[torch.as_tensor(keep)] if value.ndim else value
 
 
-def conjugate(y: Tensor, noise: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of N(x; mean, variance) N(y; x, noise), normalised."""
-    gain = variance / (variance + noise)
-    return mean + gain * (y - mean), variance * (1 - gain)
-
-
 def noise_like(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers of that shape, drawn on the generator's device."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+
+
+def refuse(wrong: np.ndarray, y: np.ndarray, what: str, cure: str) -> None:
+    """A ValueError that counts the wrong values and names the first of them."""
+    if wrong.any():
+        raise ValueError(f"{wrong.sum()} values are {what} (first: {y[wrong.argmax()]:g}): {cure}")

@@ -1,10 +1,12 @@
-"""SparseMatrix: a sparse matrix times batches of vectors, on any device, with derivatives of any order."""
+"""Matrices, sparse or known by their solver, times batches of vectors, on any device, with derivatives of any order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -50,11 +52,32 @@ class SparseMatrix:
         return self._copies[device, dtype]
 
 
+class SymmetricInverse:
+    """R^-1 for a symmetric R, given by a NumPy function that solves R x = b for the columns of b (m, k)."""
+
+    def __init__(self, solve: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._solve = solve
+
+    @property
+    def transposed(self) -> SymmetricInverse:
+        """Itself."""
+        return self
+
+    def times(self, vectors: Tensor) -> Tensor:
+        """R^-1 v for v (..., m), in the dtype of v and on its device."""
+        return _Product.apply(vectors, self)
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """``times`` without derivatives."""
+        columns = vectors.detach().cpu().double().reshape(-1, vectors.shape[-1]).numpy().T
+        return torch.as_tensor(self._solve(np.ascontiguousarray(columns)).T.copy()).reshape(vectors.shape).to(vectors)
+
+
 class _Product(torch.autograd.Function):
-    """A v, whose derivative in v is A again; torch's own sparse product knows neither `torch.func` nor second derivatives."""
+    """A v, whose derivative in v is A; torch's own sparse product knows neither `torch.func` nor second derivatives."""
 
     @staticmethod
-    def forward(vectors: Tensor, matrix: SparseMatrix) -> Tensor:
+    def forward(vectors: Tensor, matrix: SparseMatrix | SymmetricInverse) -> Tensor:
         return matrix.product(vectors)
 
     @staticmethod
@@ -70,5 +93,7 @@ class _Product(torch.autograd.Function):
         return ctx.matrix.times(tangent)
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, None], vectors: Tensor, matrix: SparseMatrix) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, dims: tuple[int | None, None], vectors: Tensor, matrix: SparseMatrix | SymmetricInverse
+    ) -> tuple[Tensor, int]:
         return matrix.times(vectors.movedim(dims[0] or 0, 0)), 0
