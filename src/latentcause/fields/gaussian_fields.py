@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from latentcause.fields.kernels import MOST_DENSE, Kernel
+from latentcause.fields.joint_gaussian import Form, JointGaussian
+from latentcause.fields.kernels import MOST_DENSE, Kernel, White
 from latentcause.graph import CausalGraph
 from latentcause.graph_text import Edge
-
-if TYPE_CHECKING:
-    from latentcause.fields.joint_gaussian import Form, JointGaussian
 
 
 class GaussianFields:
@@ -115,13 +113,21 @@ class GaussianFields:
     def joint(self, form: Form) -> JointGaussian:
         """The distribution of z as a `JointGaussian`, which denoises.
 
-        ``dense`` is exact. ``torus`` takes the fields for periodic, ``reflected`` for their own mirror image beyond the
-        edges; both are exact in the interior and wrong within a kernel's length of the edges.
-        """
-        from latentcause.fields.joint_gaussian import JointGaussian
+        ``dense`` is exact, and so is ``sites`` for white kernels. ``torus`` is exact but across opposite edges, which it takes
+        for neighbours. ``reflected`` is the nearest covariance that is diagonal in cosines: wrong near the edges, where it
+        takes the fields for mirrored, and off by about the kernel's length over the size of the grid elsewhere.
 
+        Raises
+        ------
+        ValueError
+            For an unknown form, too many pixels for ``dense`` (see `covariance`), or ``sites`` with a kernel that is not white.
+        """
         if form == "dense":
             return JointGaussian.dense(self.mean, self.covariance())
+        if form == "sites":
+            return JointGaussian.of_sites(self.mean, self._covariance_of_sites())
+        if form not in ("torus", "reflected"):
+            raise ValueError(f"unknown form {form!r}: choose one of {', '.join(get_args(Form))}")
         spectra = torch.stack(
             [
                 kernel.torus_spectrum(self.shape) if form == "torus" else kernel.reflected_spectrum(self.shape)
@@ -189,6 +195,13 @@ class GaussianFields:
 
     def __repr__(self) -> str:
         return f"GaussianFields({str(self.graph)!r}, shape={self.shape})"
+
+    def _covariance_of_sites(self) -> Tensor:
+        for node, kernel in self.kernels.items():
+            if not isinstance(kernel, White):
+                raise ValueError(f"the sites are not independent: the kernel of {node!r} is {kernel}, not White")
+        noise = torch.tensor([kernel.variance for kernel in self.kernels.values()], dtype=torch.float64)
+        return self.response * noise @ self.response.mT
 
     def _check_dense(self) -> None:
         rows = len(self.graph) * self.pixels
