@@ -1,7 +1,24 @@
-"""Causal systems of fields: kernels and noise, linear-Gaussian systems in closed form, joint Gaussians that denoise."""
+"""Causal systems of fields: kernels and noise, linear-Gaussian and other systems, joint Gaussians that denoise."""
 
 from latentcause.fields.gaussian_fields import GaussianFields
 from latentcause.fields.joint_gaussian import Form, JointGaussian
 from latentcause.fields.kernels import MOST_DENSE, Kernel, Matern, SquaredExponential, White
+from latentcause.fields.noises import GammaNoise, PixelNoise, SkewNormalNoise, StudentNoise
+from latentcause.fields.structural_fields import FieldNoise, StructuralFields
 
-__all__ = ["MOST_DENSE", "Form", "GaussianFields", "JointGaussian", "Kernel", "Matern", "SquaredExponential", "White"]
+__all__ = [
+    "MOST_DENSE",
+    "FieldNoise",
+    "Form",
+    "GammaNoise",
+    "GaussianFields",
+    "JointGaussian",
+    "Kernel",
+    "Matern",
+    "PixelNoise",
+    "SkewNormalNoise",
+    "SquaredExponential",
+    "StructuralFields",
+    "StudentNoise",
+    "White",
+]
