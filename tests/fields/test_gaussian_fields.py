@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import Tensor
 
-from latentcause import CausalGraph
+from latentcause import CausalGraph, GriddedObservations
 from latentcause.fields import GaussianFields, Matern, SquaredExponential, White
+from latentcause.observation import BernoulliError, CorrelatedError, LinearOperator, Observation
 
 GRAPH = CausalGraph.from_string("z1 -> z2 -> z3; z1 -> z3")
 WEIGHTS = {("z1", "z2"): 0.8, ("z1", "z3"): 0.5, ("z2", "z3"): 0.7}
@@ -33,30 +32,22 @@ def dense(system: GaussianFields) -> tuple[Tensor, Tensor]:
     return torch.eye(3 * system.pixels, dtype=torch.float64) - torch.kron(B, eye), K
 
 
-@dataclass
-class Linear:
-    """y = A z + N(0, R) for a dense A: what a posterior needs of observations."""
-
-    operator: Tensor  # (M, d * pixels)
-    noise: Tensor  # (M, M)
-    values: Tensor
-    shape: tuple[int, ...]
-
-    def adjoint(self, v: Tensor) -> Tensor:
-        return (v @ self.operator).reshape(len(v), *self.shape)
-
-    def noise_times(self, v: Tensor) -> Tensor:
-        return v @ self.noise
-
-
-def observed(system: GaussianFields) -> Linear:
-    """Random combinations of pixels with correlated noise."""
-    size = len(system.graph) * system.pixels
-    operator = torch.randn(9, size, generator=generator(1), dtype=torch.float64)
-    factor = torch.randn(9, 9, generator=generator(2), dtype=torch.float64)
-    noise = factor @ factor.mT + 0.1 * torch.eye(9)
-    values = torch.randn(9, generator=generator(3), dtype=torch.float64) * 5
-    return Linear(operator, noise, values, (len(system.graph), *system.shape))
+def observed(system: GaussianFields) -> tuple[GriddedObservations, Tensor, Tensor]:
+    """Random combinations of the pixels of z1 and of z3, each with correlated noise; and their A and R written out."""
+    draws, noises, observations = [], [], {}
+    for node, cells in (("z1", 4), ("z3", 5)):
+        draws.append(torch.randn(cells, system.pixels, generator=generator(cells), dtype=torch.float64))
+        factor = torch.randn(cells, cells, generator=generator(10 + cells), dtype=torch.float64)
+        noises.append(factor @ factor.mT + 0.1 * torch.eye(cells))
+        values = 5 * torch.randn(cells, generator=generator(20 + cells), dtype=torch.float64)
+        operator = LinearOperator([draws[-1].numpy()], system.shape)
+        observations[node] = Observation(values, operator, CorrelatedError(noises[-1]))
+    unseen = torch.zeros(0, system.pixels, dtype=torch.float64)
+    return (
+        GriddedObservations(GRAPH, system.shape, observations),
+        torch.block_diag(draws[0], unseen, draws[1]),
+        torch.block_diag(*noises),
+    )
 
 
 @pytest.mark.parametrize("shape", [(12,), (3, 4)])
@@ -98,15 +89,13 @@ def test_density_is_that_of_the_multivariate_normal() -> None:
 @pytest.mark.parametrize("shape", [(12,), (3, 4)])
 def test_posterior_is_conditioning_by_brute_force(shape: tuple[int, ...]) -> None:
     system = fields(shape, {"z1": 1.0, "z2": -2.0})
-    y = observed(system)
+    y, A, R = observed(system)
     mean, covariance = system.posterior(y)
     C, prior = system.covariance(), system.mean.flatten()
-    joint = torch.cat(
-        [torch.cat([C, C @ y.operator.mT], 1), torch.cat([y.operator @ C, y.operator @ C @ y.operator.mT + y.noise], 1)]
-    )
+    joint = torch.cat([torch.cat([C, C @ A.mT], 1), torch.cat([A @ C, A @ C @ A.mT + R], 1)])
     inverse, size = torch.linalg.inv(joint), len(C)
     expected = torch.linalg.inv(inverse[:size, :size])
-    surprise = y.values - y.operator @ prior
+    surprise = y.values - A @ prior
     torch.testing.assert_close(covariance, expected, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(
         mean.flatten(), prior - expected @ inverse[:size, size:] @ surprise, rtol=1e-6, atol=1e-7
@@ -115,14 +104,14 @@ def test_posterior_is_conditioning_by_brute_force(shape: tuple[int, ...]) -> Non
 
 def test_posterior_has_the_precision_of_the_notes_and_no_gradient_at_its_mean() -> None:
     system = fields((12,), {"z1": 1.0})
-    y = observed(system)
+    y, A, R = observed(system)
     mean, covariance = system.posterior(y)
-    precision = system.precision() + y.operator.mT @ torch.linalg.solve(y.noise, y.operator)
+    precision = system.precision() + A.mT @ torch.linalg.solve(R, A)
     torch.testing.assert_close(precision @ covariance, torch.eye(36).double(), rtol=0, atol=1e-8)
 
     z = mean.clone().requires_grad_()
-    residual = y.values - y.operator @ z.flatten()
-    log_posterior = system.log_density(z) - 0.5 * residual @ torch.linalg.solve(y.noise, residual)
+    residual = y.values - A @ z.flatten()
+    log_posterior = system.log_density(z) - 0.5 * residual @ torch.linalg.solve(R, residual)
     (gradient,) = torch.autograd.grad(log_posterior, z)
     (at_prior,) = torch.autograd.grad(system.log_density(prior := (z.detach() + 1).requires_grad_()), prior)
     assert gradient.abs().max() < 1e-8 * at_prior.abs().max()
@@ -156,8 +145,12 @@ def test_bad_systems_are_refused(change: dict[str, object], message: str) -> Non
 def test_too_many_rows_and_observations_of_other_fields_are_refused() -> None:
     with pytest.raises(ValueError, match="3 nodes x 4096 pixels is refused"):
         fields((64, 64)).covariance()
-    with pytest.raises(ValueError, match=r"the observations are of fields \(3, 12\), these fields are \(3, 3, 4\)"):
-        fields((3, 4)).posterior(observed(fields((12,))))
+    y, *_ = observed(fields((12,)))
+    with pytest.raises(ValueError, match=r"on shape \(12,\), the fields are .* on \(3, 4\)"):
+        fields((3, 4)).posterior(y)
+    yes_or_no = GriddedObservations(GRAPH, (12,), {"z1": Observation([1.0] * 12, noise=BernoulliError())})
+    with pytest.raises(ValueError, match="needs linear operators and Gaussian noise"):
+        fields((12,)).posterior(yes_or_no)
     singular = GaussianFields(CausalGraph(("a",)), {}, {"a": SquaredExponential(30.0, 1.0, 0.0)}, (40,))
     with pytest.raises(ValueError, match="singular in float64"):
         singular.precision()

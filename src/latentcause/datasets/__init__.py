@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latentcause.datasets.field_systems import FieldSystem, nonlinear_three, random_field_system, three_fields
     from latentcause.datasets.images.digits import digits
     from latentcause.datasets.images.factor_images import FactorImages
     from latentcause.datasets.images.morphomnist import morphomnist
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FactorImages",
+    "FieldSystem",
     "InterventionalSample",
     "InterventionalSystem",
     "SachsCells",
@@ -29,13 +31,17 @@ __all__ = [
     "interventional_system",
     "load_sachs",
     "morphomnist",
+    "nonlinear_three",
     "pendulum",
     "random_dag",
+    "random_field_system",
     "random_system",
+    "three_fields",
 ]
 
 _MODULE_OF = {
     "FactorImages": "images.factor_images",
+    "FieldSystem": "field_systems",
     "InterventionalSample": "interventional",
     "InterventionalSystem": "interventional",
     "SachsCells": "sachs",
@@ -44,9 +50,12 @@ _MODULE_OF = {
     "interventional_system": "interventional",
     "load_sachs": "sachs",
     "morphomnist": "images.morphomnist",
+    "nonlinear_three": "field_systems",
     "pendulum": "images.pendulum",
     "random_dag": "interventional",
+    "random_field_system": "field_systems",
     "random_system": "random_systems",
+    "three_fields": "field_systems",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from latentcause.fields.joint_gaussian import Form, JointGaussian
 from latentcause.fields.kernels import MOST_DENSE, Kernel, White
 from latentcause.graph import CausalGraph
 from latentcause.graph_text import Edge
+
+if TYPE_CHECKING:
+    from latentcause.data.gridded_observations import GriddedObservations
 
 
 class GaussianFields:
@@ -160,7 +163,7 @@ class GaussianFields:
             [kernel.log_density(part, self.shape) for kernel, part in zip(self.kernels.values(), parts, strict=True)]
         ).sum(0)
 
-    def posterior(self, observations: Any) -> tuple[Tensor, Tensor]:
+    def posterior(self, observations: GriddedObservations) -> tuple[Tensor, Tensor]:
         """Mean (d, *shape) and covariance (d * pixels, d * pixels) of z given linear observations y = A z + N(0, R).
 
         mean = E[z] + C A' (A C A' + R)^-1 (y - A E[z]) and C - C A' (A C A' + R)^-1 A C with C the prior covariance; the
@@ -169,27 +172,32 @@ class GaussianFields:
 
         Parameters
         ----------
-        observations : latentcause.GriddedObservations
-            On these nodes and this shape, with Gaussian noise; on the CPU. Used: ``values``, ``adjoint`` and ``noise_times``.
+        observations : GriddedObservations
+            Of these nodes on this shape, by linear operators with Gaussian noise.
 
         Raises
         ------
         ValueError
-            For observations of another shape or other nodes, or for too many pixels (see `covariance`).
+            For observations of other nodes or another shape, by other operators or with other noise; or for too many pixels
+            (see `covariance`).
         """
-        values = observations.values
-        units = torch.eye(len(values), dtype=values.dtype, device=values.device)
-        rows = observations.adjoint(units)
-        if tuple(rows.shape[1:]) != (len(self.graph), *self.shape):
+        observations = observations.to("cpu", torch.float64)
+        if (observations.nodes, observations.shape) != (self.graph.nodes, self.shape):
             raise ValueError(
-                f"the observations are of fields {tuple(rows.shape[1:])}, these fields are {(len(self.graph), *self.shape)}"
+                f"the observations are of nodes {list(observations.nodes)} on shape {observations.shape}, the fields are "
+                f"{list(self.graph.nodes)} on {self.shape}"
             )
-        operator, noise = rows.double().flatten(1), observations.noise_times(units).double()
+        if not (observations.is_linear and observations.is_gaussian):
+            raise ValueError(
+                "an exact posterior needs linear operators and Gaussian noise: these observations have others"
+            )
+        values, units = observations.values, torch.eye(len(observations.values), dtype=torch.float64)
+        operator, noise = observations.adjoint(units).flatten(1), observations.noise_times(units)
         covariance = self.covariance()
         seen = operator @ covariance
         factor = torch.linalg.cholesky(seen @ operator.mT + noise)
         white = torch.linalg.solve_triangular(factor, seen, upper=False)
-        surprise = values.double() - operator @ self.mean.flatten()
+        surprise = values - operator @ self.mean.flatten()
         shift = white.mT @ torch.linalg.solve_triangular(factor, surprise[:, None], upper=False)
         return self.mean + shift.reshape(self.mean.shape), covariance - white.mT @ white
 
