@@ -101,11 +101,16 @@ class JointGaussian:
         What is wrong with them however many the draws, for stationary fields:
 
         - ``reflected`` takes the cross-spectrum of cosines and leaves out the covariance between different cosines. The mean
-          variance over pixels is right. Within a correlation length of the edges variances are too large or too small, and a
-          node that follows another at a distance to one side does so to both sides.
+          variance over pixels is right. Within a correlation length of the edges variances are off, and a node that follows
+          another at a distance to one side does so to both sides.
         - ``torus`` takes the periodogram under a Hann taper, which keeps the jump between opposite edges out of the
           spectrum. The mean variance is right; spectra are blurred over two frequencies, so correlations that reach across a
-          quarter of the grid are too weak, and opposite edges are neighbours.
+          quarter of the grid are too weak, and opposite edges are neighbours. For fields that are periodic, or much larger
+          than their correlations; it alone keeps what is one-sided.
+
+        On the system of `latentcause.datasets.three_fields` (lengths of 2 to 6 pixels), the mean squared error of `denoise` at
+        sigma = 0.5 is above that of the exact covariance by, on 32 pixels, 0.7% (``reflected`` from 200 draws), 1.0%
+        (``dense`` from 1000), 6.9% (``dense`` from 200), 14% (``torus``); on 24 x 24, 1.8% (``reflected`` from 100), 40% (``torus``).
 
         Raises
         ------
