@@ -110,7 +110,8 @@ class JointGaussian:
 
         On the system of `latentcause.datasets.three_fields` (lengths of 2 to 6 pixels), the mean squared error of `denoise` at
         sigma = 0.5 is above that of the exact covariance by, on 32 pixels, 0.7% (``reflected`` from 200 draws), 1.0%
-        (``dense`` from 1000), 6.9% (``dense`` from 200), 14% (``torus``); on 24 x 24, 1.8% (``reflected`` from 100), 40% (``torus``).
+        (``dense`` from 1000), 6.9% (``dense`` from 200), 14% (``torus``); on 24 x 24 by 1.8% (``reflected`` from 100) and 40%
+        (``torus``).
 
         Raises
         ------
