@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentcause.data.labels import listing
+from latentcause.data.rasters import Outside, Raster, observations_of
 from latentcause.graph import CausalGraph
 from latentcause.observation.grids import Grid
 from latentcause.observation.likelihoods import Likelihood
@@ -108,6 +110,39 @@ class GriddedObservations:
             for node, pairs in sensors.items()
         }
         return cls(nodes, grid or tuple(fields.shape[1:]), observations)
+
+    @classmethod
+    def from_rasters(
+        cls,
+        nodes: CausalGraph | Sequence[str],
+        rasters: Mapping[str, Raster | Sequence[Raster]],
+        *,
+        grid: Grid | str | Path | None = None,
+        outside: Outside = "refuse",
+    ) -> Self:
+        """From GeoTIFF and NetCDF files or xarray arrays, each with a grid of its own, which is kept.
+
+        The value of a cell is seen as the mean of the field over it, each pixel weighted by its share of the cell.
+
+        Parameters
+        ----------
+        nodes : CausalGraph or sequence of str
+        rasters : mapping from node to `Raster`, or several of them
+        grid : Grid or path, optional
+            Of the fields, or a raster that has it. The finest of the rasters where it is not given.
+        outside : {"refuse", "drop"}
+            What becomes of cells with values that do not lie within the field as a whole.
+
+        Raises
+        ------
+        ValueError
+            For rasters on incompatible coordinate systems, cells outside the field, a raster without values, and what
+            `read_raster` and the class refuse; the message names the node, the file and the band.
+        FileNotFoundError
+            For a file that is not there.
+        """
+        found, observations = observations_of(rasters, grid, outside)
+        return cls(nodes, found, observations)
 
     # --- what the cells see ------------------------------------------------------------------------------------------
 

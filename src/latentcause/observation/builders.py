@@ -15,10 +15,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from latentcause.observation.grids import SNAP, Grid
+from latentcause.observation.grids import Grid
 from latentcause.observation.operators import LinearOperator
 
 Shape = tuple[int, ...]
+ROUNDING = 1e-9
+"""In pixels: positions that differ by less are the same."""
+
 PROBED_PIXELS = 10_000
 """``linear`` asks its function about each pixel in turn: fields are smaller than this."""
 
@@ -52,11 +55,11 @@ def block_mean(
     for n, size, start in zip(shape, _per_axis(ratio, shape, "ratio"), _per_axis(offset, shape, "offset"), strict=True):
         if not 0 < size < math.inf:
             raise ValueError(f"ratio={ratio}: a block needs a positive number of pixels")
-        first, last = math.ceil(-start / size - SNAP), math.floor((n - start) / size + SNAP)
+        first, last = math.ceil(-start / size - ROUNDING), math.floor((n - start) / size + ROUNDING)
         axis = start + size * np.arange(first, last + 1)
         if partial:
-            axis = np.concatenate([[0.0] if first > last or axis[0] > SNAP else [], axis])
-            axis = np.concatenate([axis, [float(n)] if axis[-1] < n - SNAP else []])
+            axis = np.concatenate([[0.0] if first > last or axis[0] > ROUNDING else [], axis])
+            axis = np.concatenate([axis, [float(n)] if axis[-1] < n - ROUNDING else []])
         if len(axis) < 2:
             raise ValueError(
                 f"a field of shape {shape} has no whole block of {size:g} pixels: give smaller blocks or partial=True"
@@ -83,7 +86,7 @@ def area_mean(shape: Shape, edges: Sequence[Any]) -> LinearOperator:
     if len(grid.edges) != len(shape):
         raise ValueError(f"edges along {len(grid.edges)} axes for a field of shape {shape}: give one array per axis")
     for number, (axis, n) in enumerate(zip(grid.edges, shape, strict=True)):
-        if axis.min() < -SNAP or axis.max() > n + SNAP:
+        if axis.min() < -ROUNDING or axis.max() > n + ROUNDING:
             raise ValueError(
                 f"cells along axis {number} span {axis.min():g} to {axis.max():g} pixels, outside the field of 0 to {n}: crop "
                 "the observation or enlarge the field"
@@ -237,7 +240,7 @@ def _overlaps(edges: np.ndarray, n: int) -> sparse.csr_matrix:
     columns = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[rows]
     shared = np.minimum(high[rows], columns + 1) - np.maximum(low[rows], columns)
     share = shared / (high - low)[rows]
-    used = share > SNAP
+    used = shared > 0
     return sparse.csr_matrix((share[used], (rows[used], columns[used])), shape=(len(low), n))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-SNAP = 1e-6
+SNAP = 1e-3
 """Share of a pixel within which two edges count as one: coordinates in files are rounded."""
 
 
@@ -37,7 +37,7 @@ class Grid:
     crs: str | None = None
 
     def __post_init__(self) -> None:
-        edges = tuple(np.array(axis, dtype=np.float64) for axis in self.edges)
+        edges = tuple(np.asarray(axis, dtype=np.float64).copy() for axis in self.edges)
         dims = tuple(self.dims) or _usual_names(len(edges))
         if not edges or len(dims) != len(edges) or len(set(dims)) < len(dims):
             raise ValueError(

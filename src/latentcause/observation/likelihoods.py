@@ -210,7 +210,8 @@ class LogNormalError(Likelihood):
 
 def positive(value: Any, what: str) -> Tensor:
     """As float64 tensor, () or flat; refuses zeros, negative and infinite numbers. NaN may stand in for a missing cell."""
-    tensor = torch.as_tensor(np.array(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64))
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    tensor = torch.as_tensor(np.array(array, dtype=np.float64))
     tensor = tensor.flatten() if tensor.ndim else tensor
     wrong = torch.logical_not(tensor.isnan() | (tensor > 0) & tensor.isfinite())
     wrong = wrong | tensor.isnan() if not tensor.ndim else wrong
