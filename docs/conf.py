@@ -45,8 +45,8 @@ def leave_out(app: object, what: str, name: str, obj: object, skipped: bool, opt
 
 
 def as_plain_text(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """To reStructuredText, |z| is a name to put in, and ``K. Yang`` at the start of a line the eleventh point of a list."""
+    """To reStructuredText, |z| is a name to put in, (n, *shape) begins emphasis, ``K. Yang`` begins a list at point eleven."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            bars = re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line)
-            lines[number] = re.sub(r"^(\s*)([A-Z]\. [A-Z])", r"\1\\\2", bars)
+            signs = re.sub(r"(``.*?``)|(\||\*(?=shape\b))", lambda found: found[1] or rf"\{found[2]}", line)
+            lines[number] = re.sub(r"^(\s*)([A-Z]\. [A-Z])", r"\1\\\2", signs)
