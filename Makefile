@@ -36,5 +36,5 @@ $(READY): pyproject.toml constraints.txt
 	       "Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Making the environment in .venv; the first time this downloads torch and takes a few minutes."
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,cell,discovery,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,cell,discovery,geo,docs]"
 	touch $@

@@ -179,13 +179,13 @@ class GriddedObservations:
         none = v.new_zeros(len(v), *self.shape)
         return torch.stack([sum(fields[1:], fields[0]) if fields else none for fields in parts], dim=1)
 
-    def pseudo_inverse(self, mean: float = 0.0, variance: float = 1.0, tolerance: float = 1e-4) -> Tensor:
+    def pseudo_inverse(self, mean: float = 0.0, variance: float = 1.0, tolerance: float = 0.03) -> Tensor:
         """Fields (d, *shape) of least norm that fit the values best; NaN where no cell sees a node's pixel.
 
         Several observations of a node are weighted by their precision. A value that is not Gaussian in what it sees
         counts as the mean of its tilted density with the cavity N(``mean``, ``variance``), and by its site's precision.
         Observations through functions that are not linear take no part. ``tolerance`` as in `LinearOperator.pseudo_inverse`:
-        the default leaves detail that a blur has all but removed at zero.
+        the default is for a starting point, and leaves detail that a blur has all but removed at zero.
         """
         fields = torch.full((len(self.nodes), *self.shape), torch.nan).to(self.values)
         for i, node in enumerate(self.nodes):

@@ -190,7 +190,7 @@ def observations_of(
         grid = min(named.values(), key=lambda own: own.cell_size)
     else:
         name = "the grid of the fields" if isinstance(grid, Grid) else Path(grid).name
-        grid = grid if isinstance(grid, Grid) else read_raster(grid, 1)[1]
+        grid = grid if isinstance(grid, Grid) else _grid_of(Path(grid))
         _refuse_other_crs({raster.name: own for _, raster, _, own in read}, name, grid)
     found: dict[str, list[Observation]] = {}
     for node, raster, values, own in read:
@@ -223,6 +223,11 @@ def _observation(raster: Raster, values: np.ndarray, own: Grid, grid: Grid, outs
     return Observation(values[keep], operator, noise.rows(keep.ravel()), raster.name)
 
 
+def _grid_of(path: Path) -> Grid:
+    """The grid of a file of which the bands, or the one variable, do not matter."""
+    return read_raster(path, None if path.suffix.lower() in NETCDF else 1)[1]
+
+
 def _refuse_other_crs(grids: Mapping[str, Grid], first: str, grid: Grid) -> None:
     for name, own in grids.items():
         if not same_crs(grid.crs, own.crs):
@@ -236,10 +241,11 @@ def _read_netcdf(path: Path, band: int | str | None) -> tuple[np.ndarray, Grid]:
     _geo("h5netcdf")
     import xarray as xr
 
-    try:
-        dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")
-    except OSError as error:
-        raise ValueError(f"{path.name} can't be read as NetCDF 4: {error}") from None
+    with warnings.catch_warnings():  # xarray adds a filter of its own to those of the process
+        try:
+            dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")
+        except OSError as error:
+            raise ValueError(f"{path.name} can't be read as NetCDF 4: {error}") from None
     with dataset:
         names = [str(name) for name, variable in dataset.data_vars.items() if variable.ndim]
         if band is None and len(names) != 1:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from latentcause.observation.grids import Grid
+from latentcause.observation.matrices import Kronecker, SparseMatrix
 from latentcause.observation.operators import LinearOperator
 
 Shape = tuple[int, ...]
@@ -92,7 +92,7 @@ def area_mean(shape: Shape, edges: Sequence[Any]) -> LinearOperator:
                 "the observation or enlarge the field"
             )
     overlaps = [_overlaps(axis, n) for axis, n in zip(grid.edges, shape, strict=True)]
-    return LinearOperator([_kronecker(overlaps)], shape, grid.shape)
+    return LinearOperator([Kronecker(overlaps)], shape, grid.shape)
 
 
 def between(field: Grid, cells: Grid, keep: Any = None) -> LinearOperator:
@@ -117,9 +117,8 @@ def between(field: Grid, cells: Grid, keep: Any = None) -> LinearOperator:
             f"{outside} of {wanted.sum()} cells lie outside the field, wholly or in part: crop the observation or enlarge the field"
         )
     overlaps = [_overlaps(axis, n) for axis, n in zip(field.edges_in_pixels(cells), field.shape, strict=True)]
-    if keep is None:
-        return LinearOperator([_kronecker(overlaps)], field.shape, cells.shape)
-    return LinearOperator([_kronecker(overlaps)[wanted.ravel()]], field.shape)
+    operator = LinearOperator([Kronecker(overlaps)], field.shape, cells.shape)
+    return operator if wanted.all() else operator.rows(wanted.ravel())
 
 
 def gaussian_blur(shape: Shape, sd: float | Sequence[float]) -> LinearOperator:
@@ -133,15 +132,10 @@ def gaussian_blur(shape: Shape, sd: float | Sequence[float]) -> LinearOperator:
         For a negative or infinite ``sd``.
     """
     shape = _checked(shape)
-    factors = []
-    for axis, width in enumerate(_per_axis(sd, shape, "sd")):
-        if not 0 <= width < math.inf:
-            raise ValueError(f"sd={sd}: the width of a point spread is at least 0 pixels")
-        if width > 0:
-            factors.append(
-                _kronecker([_blur(m, width) if i == axis else sparse.identity(m) for i, m in enumerate(shape)])
-            )
-    return LinearOperator(factors, shape, shape)
+    widths = _per_axis(sd, shape, "sd")
+    if not all(0 <= width < math.inf for width in widths):
+        raise ValueError(f"sd={sd}: the width of a point spread is at least 0 pixels")
+    return LinearOperator([Kronecker([_blur(n, width) for n, width in zip(shape, widths, strict=True)])], shape, shape)
 
 
 def cells(mask: Any) -> LinearOperator:
@@ -230,7 +224,7 @@ def linear(function: Callable[[Tensor], Tensor], shape: Shape) -> LinearOperator
     return LinearOperator([sparse.csr_matrix(matrix.numpy())], shape, tuple(seen.shape[1:]) or (1,))
 
 
-def _overlaps(edges: np.ndarray, n: int) -> sparse.csr_matrix:
+def _overlaps(edges: np.ndarray, n: int) -> SparseMatrix:
     """(cells, n): the share of each cell that each pixel fills."""
     low, high = np.minimum(edges[1:], edges[:-1]), np.maximum(edges[1:], edges[:-1])
     low, high = np.clip(low, 0, n), np.clip(high, 0, n)
@@ -241,19 +235,15 @@ def _overlaps(edges: np.ndarray, n: int) -> sparse.csr_matrix:
     shared = np.minimum(high[rows], columns + 1) - np.maximum(low[rows], columns)
     share = shared / (high - low)[rows]
     used = shared > 0
-    return sparse.csr_matrix((share[used], (rows[used], columns[used])), shape=(len(low), n))
+    return SparseMatrix(sparse.csr_matrix((share[used], (rows[used], columns[used])), shape=(len(low), n)))
 
 
-def _blur(n: int, sd: float) -> sparse.csr_matrix:
-    reach = min(max(1, math.ceil(4 * sd)), n - 1)
+def _blur(n: int, sd: float) -> SparseMatrix:
+    reach = min(math.ceil(4 * sd), n - 1)
     steps = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (steps / sd) ** 2)
+    weights = np.exp(-0.5 * (steps / sd) ** 2) if sd > 0 else np.ones(1)
     matrix = sparse.diags([np.full(n - abs(k), w) for k, w in zip(steps, weights, strict=True)], steps, shape=(n, n))
-    return sparse.csr_matrix(sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix)
-
-
-def _kronecker(matrices: Sequence[Any]) -> sparse.csr_matrix:
-    return sparse.csr_matrix(reduce(lambda left, right: sparse.kron(left, right, format="csr"), matrices))
+    return SparseMatrix(sparse.csr_matrix(sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix))
 
 
 def _per_axis(value: float | Sequence[float], shape: Shape, name: str) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from latentcause.observation.likelihoods import Likelihood, noise_like, refuse
-from latentcause.observation.sparse_product import SparseMatrix, SymmetricInverse
+from latentcause.observation.matrices import SparseMatrix, SymmetricInverse
 
 NOT_POSITIVE = "the noise covariance is not positive definite: add a variance to its diagonal, or use another kernel"
 

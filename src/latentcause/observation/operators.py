@@ -14,7 +14,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from latentcause.observation.sparse_product import SparseMatrix
+from latentcause.observation.matrices import Kronecker, SparseMatrix, is_identity
+
+Factor = SparseMatrix | Kronecker
 
 
 class Operator(ABC):
@@ -92,12 +94,13 @@ class Operator(ABC):
 class LinearOperator(Operator):
     """A z for a sparse matrix A (m, pixels), given as a product of sparse matrices A_1 A_2 ... A_k, the last applied first.
 
-    It never changes. Products stay unmultiplied where that is cheaper: a blur of a raster is a blur of its columns, then of
-    its rows. Derivatives of any order, forward and backward, go through it, and `torch.func` transforms it.
+    It never changes. Products stay unmultiplied where that is cheaper, and a matrix that treats each axis of a raster by
+    itself is held as one small matrix per axis (`Kronecker`). Derivatives of any order, forward and backward, go through it,
+    and `torch.func` transforms it.
 
     Parameters
     ----------
-    factors : sequence of sparse matrices or arrays
+    factors : sequence of sparse matrices, arrays or Kronecker products
         Float64; none means the identity.
     shape : tuple of int
         Of the field.
@@ -112,12 +115,12 @@ class LinearOperator(Operator):
 
     def __init__(self, factors: Any, shape: tuple[int, ...], grid: tuple[int, ...] | None = None) -> None:
         self.shape = tuple(int(n) for n in shape)
-        self.factors = _shortened([sparse.csr_matrix(factor, dtype=np.float64) for factor in factors])
+        self.factors = _shortened([_as_factor(factor) for factor in factors])
         wanted = self.pixels
         for factor in reversed(self.factors):
             if factor.shape[1] != wanted:
                 raise ValueError(f"a matrix of the operator has {factor.shape[1]} columns: {wanted} are needed")
-            if not np.isfinite(factor.data).all():
+            if not all(np.isfinite(part.matrix.data).all() for part in _parts(factor)):
                 raise ValueError("a matrix of the operator has entries that are NaN or infinite")
             wanted = factor.shape[0]
         self.grid = (wanted,) if grid is None else tuple(int(n) for n in grid)
@@ -133,8 +136,8 @@ class LinearOperator(Operator):
             For a field of another shape.
         """
         out = self.checked(field).flatten(field.ndim - len(self.shape))
-        for matrix in reversed(self._matrices):
-            out = matrix.times(out)
+        for factor in reversed(self.factors):
+            out = factor.times(out)
         return out
 
     def adjoint(self, cells: Tensor) -> Tensor:
@@ -148,8 +151,8 @@ class LinearOperator(Operator):
         if not cells.ndim or cells.shape[-1] != self.size:
             raise ValueError(f"the operator has {self.size} cells: their values have shape {tuple(cells.shape)}")
         out = cells
-        for matrix in self._matrices:
-            out = matrix.transposed.times(out)
+        for factor in self.factors:
+            out = factor.transposed.times(out)
         return out.reshape(*cells.shape[:-1], *self.shape)
 
     def tangent(self, field: Tensor, direction: Tensor) -> Tensor:
@@ -163,9 +166,7 @@ class LinearOperator(Operator):
     def rows(self, keep: Any) -> LinearOperator:
         """The operator of some cells only: a mask or cell numbers. Its grid is (number of cells,)."""
         numbers = np.arange(self.size)[keep]
-        if not self.factors:
-            return LinearOperator([sparse.identity(self.pixels, format="csr")[numbers]], self.shape)
-        return LinearOperator([self.factors[0][numbers], *self.factors[1:]], self.shape)
+        return LinearOperator([sparse.identity(self.size, format="csr")[numbers], *self.factors], self.shape)
 
     def pseudo_inverse(self, cells: Tensor, tolerance: float = 1e-8, steps: int = 1000) -> Tensor:
         """A+ y (..., *shape): among the fields that minimise |A z - y| the one of least norm, for y (..., m).
@@ -181,37 +182,41 @@ class LinearOperator(Operator):
             Where ``steps`` steps do not reach the tolerance.
         """
         if self.disjoint:
-            squares = self.matrix.multiply(self.matrix).sum(axis=1)
-            norms = torch.as_tensor(np.asarray(squares).ravel()).to(cells)
+            norms = self._through(np.square, torch.ones(self.pixels, dtype=torch.float64)).to(cells)
             return self.adjoint(torch.where(norms > 0, cells / norms.where(norms > 0, 1.0), 0.0))
         return least_squares(self, self.adjoint, cells, tolerance, steps)
 
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
-        """A as one sparse matrix (m, pixels)."""
+        """A as one sparse matrix (m, pixels), multiplied out."""
         product = sparse.identity(self.pixels, format="csr")
         for factor in reversed(self.factors):
-            product = factor @ product
+            product = factor.matrix @ product
         return sparse.csr_matrix(product)
 
-    @cached_property
+    @property
     def footprint(self) -> np.ndarray:
         """Boolean (*shape): the pixels that some cell sees."""
-        weights = np.ones(self.size)
-        for factor in self.factors:
-            weights = (abs(factor).T @ weights > 0).astype(np.float64)
-        return (weights > 0).reshape(self.shape)
+        return (self._cells_per_pixel > 0).reshape(self.shape)
 
-    @cached_property
+    @property
     def disjoint(self) -> bool:
         """Whether no pixel is seen by two cells, so that A A' is diagonal."""
-        if len(self.factors) > 1:
-            return False
-        return not self.factors or bool(np.diff(self.factors[0].tocsc().indptr).max() <= 1)
+        return bool((self._cells_per_pixel <= 1).all())
 
     @cached_property
-    def _matrices(self) -> tuple[SparseMatrix, ...]:
-        return tuple(SparseMatrix(factor) for factor in self.factors)
+    def _cells_per_pixel(self) -> np.ndarray:
+        """How many cells see each pixel (pixels,), or through how many paths where there are several factors."""
+        counts = torch.ones(self.size, dtype=torch.float64)
+        for factor in self.factors:
+            counts = factor.mapped(np.ones_like).transposed.times(counts)
+        return counts.numpy()
+
+    def _through(self, function: Callable[[np.ndarray], np.ndarray], field: Tensor) -> Tensor:
+        """What the cells see of a flat field where every entry x of the factors is function(x)."""
+        for factor in reversed(self.factors):
+            field = factor.mapped(function).times(field)
+        return field
 
     def __repr__(self) -> str:
         return f"LinearOperator: field {_text(self.shape)} -> cells {_text(self.grid)}"
@@ -308,16 +313,24 @@ def least_squares(
     return z
 
 
-def _shortened(factors: list[sparse.csr_matrix]) -> tuple[sparse.csr_matrix, ...]:
+def _as_factor(given: Any) -> Factor:
+    return given if isinstance(given, Factor) else SparseMatrix(sparse.csr_matrix(given, dtype=np.float64))
+
+
+def _parts(factor: Factor) -> tuple[SparseMatrix, ...]:
+    return factor.axes if isinstance(factor, Kronecker) else (factor,)
+
+
+def _shortened(factors: list[Factor]) -> tuple[Factor, ...]:
     """The same product with identities left out, and neighbours multiplied where that takes no more work."""
-    kept: list[sparse.csr_matrix] = []
+    kept: list[Factor] = []
     for factor in factors:
-        if factor.shape[0] == factor.shape[1] and (factor != sparse.identity(factor.shape[0], format="csr")).nnz == 0:
+        if all(is_identity(part.matrix) for part in _parts(factor)):
             continue
-        if kept and kept[-1].shape[1] == factor.shape[0]:
-            product = _cheaper_product(kept[-1], factor)
+        if kept and isinstance(kept[-1], SparseMatrix) and isinstance(factor, SparseMatrix):
+            product = _cheaper_product(kept[-1].matrix, factor.matrix)
             if product is not None:
-                kept[-1] = product
+                kept[-1] = SparseMatrix(product)
                 continue
         kept.append(factor)
     return tuple(kept)
@@ -325,6 +338,8 @@ def _shortened(factors: list[sparse.csr_matrix]) -> tuple[sparse.csr_matrix, ...
 
 def _cheaper_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> sparse.csr_matrix | None:
     """``left @ right`` where it has no more entries than both together (bounded first, so that no large product is made)."""
+    if left.shape[1] != right.shape[0]:
+        return None
     entries = np.diff(right.indptr)[left.indices].sum()  # of the product, where none coincide
     if entries > 4 * (left.nnz + right.nnz):
         return None

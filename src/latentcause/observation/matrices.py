@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,27 @@ class SparseMatrix:
     """A matrix A (m, k) that multiplies vectors (..., k); copies per device and dtype are made when first needed."""
 
     def __init__(self, matrix: sparse.csr_matrix) -> None:
-        self._matrix = matrix
+        self.matrix = matrix.copy()
+        self.matrix.sum_duplicates()  # which also sorts them
+        self.shape: tuple[int, int] = matrix.shape
         self._copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     @cached_property
     def transposed(self) -> SparseMatrix:
         """A'."""
-        other = SparseMatrix(sparse.csr_matrix(self._matrix.T))
+        other = SparseMatrix(sparse.csr_matrix(self.matrix.T))
         other.__dict__["transposed"] = self
         return other
 
     def times(self, vectors: Tensor) -> Tensor:
         """A v (..., m) for v (..., k), in the dtype of v and on its device."""
         return _Product.apply(vectors, self)
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> SparseMatrix:
+        """The matrix with every entry x that is not zero replaced by function(x)."""
+        other = self.matrix.copy()
+        other.data = function(other.data)
+        return SparseMatrix(other)
 
     def product(self, vectors: Tensor) -> Tensor:
         """``times`` without derivatives."""
@@ -40,7 +49,7 @@ class SparseMatrix:
         if dtype not in (torch.float32, torch.float64):
             dtype = torch.float32  # sparse products of half precision do not exist on every device
         if (device, dtype) not in self._copies:
-            coordinates = self._matrix.tocoo()
+            coordinates = self.matrix.tocoo()
             self._copies[device, dtype] = torch.sparse_coo_tensor(
                 torch.stack([torch.as_tensor(axis).long() for axis in (coordinates.row, coordinates.col)]),
                 torch.as_tensor(coordinates.data).to(dtype),
@@ -50,6 +59,47 @@ class SparseMatrix:
                 is_coalesced=True,
             )
         return self._copies[device, dtype]
+
+
+class Kronecker:
+    """A_1 (x) A_2 (x) ...: one matrix for each axis of a raster, of which only those are held.
+
+    Parameters
+    ----------
+    axes : sequence of sparse matrices
+        A_i (m_i, k_i) for axis i; vectors are rasters (k_1, k_2, ...) in row-major order.
+    """
+
+    def __init__(self, axes: Sequence[SparseMatrix]) -> None:
+        self.axes = tuple(axes)
+        rows, columns = zip(*(axis.shape for axis in self.axes), strict=True)
+        self.shape: tuple[int, int] = (math.prod(rows), math.prod(columns))
+
+    @cached_property
+    def transposed(self) -> Kronecker:
+        """Its transpose."""
+        return Kronecker([axis.transposed for axis in self.axes])
+
+    @cached_property
+    def matrix(self) -> sparse.csr_matrix:
+        """Multiplied out."""
+        return sparse.csr_matrix(reduce(lambda left, right: sparse.kron(left, right, "csr"), self._matrices))
+
+    def times(self, vectors: Tensor) -> Tensor:
+        """A v (..., m) for v (..., k), in the dtype of v and on its device."""
+        out = vectors.reshape(-1, *(axis.shape[1] for axis in self.axes))
+        for number, axis in enumerate(self.axes, start=1):
+            if not is_identity(axis.matrix):
+                out = axis.times(out.movedim(number, -1)).movedim(-1, number)
+        return out.reshape(*vectors.shape[:-1], self.shape[0])
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> Kronecker:
+        """With function(x) for the entries x of each axis' matrix: for a function with f(x y) = f(x) f(y) that of the product."""
+        return Kronecker([axis.mapped(function) for axis in self.axes])
+
+    @property
+    def _matrices(self) -> list[sparse.csr_matrix]:
+        return [axis.matrix for axis in self.axes]
 
 
 class SymmetricInverse:
@@ -97,3 +147,11 @@ class _Product(torch.autograd.Function):
         info: Any, dims: tuple[int | None, None], vectors: Tensor, matrix: SparseMatrix | SymmetricInverse
     ) -> tuple[Tensor, int]:
         return matrix.times(vectors.movedim(dims[0] or 0, 0)), 0
+
+
+def is_identity(matrix: sparse.csr_matrix) -> bool:
+    """Whether a matrix is the identity."""
+    n = matrix.shape[0]
+    if not n == matrix.shape[1] == matrix.nnz or (matrix.data != 1).any():
+        return False
+    return bool((matrix.indices == np.arange(n)).all() and (matrix.indptr == np.arange(n + 1)).all())
