@@ -49,10 +49,6 @@ class GriddedObservations:
         As used: with operators, flat values and no missing cell.
     values : Tensor (M,)
         Of Gaussian observations the y in y = A z + e; of others the values as they are.
-    is_gaussian : bool
-        Whether all observations are Gaussian in what they see.
-    is_linear : bool
-        Whether all operators are linear.
 
     Raises
     ------

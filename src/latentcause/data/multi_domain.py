@@ -47,7 +47,7 @@ class MultiDomainData:
         Names of the d_x columns.
     domains : tuple
         The D distinct labels in order of first appearance.
-    domain_index : ndarray of shape (n,), int64
+    domain_index : ndarray (n,), int64
         Each row's index into ``domains``.
     targets : dict
         ``{domain: (node, ...)}`` in the order of ``domains``.

@@ -198,7 +198,7 @@ def linear(function: Callable[[Tensor], Tensor], shape: Shape) -> LinearOperator
     Parameters
     ----------
     function : callable
-        Takes fields (n, *shape), float64, and returns (n, *grid).
+        Takes fields ``(n, *shape)``, float64, and returns ``(n, *grid)``.
     shape : tuple of int
         Of at most 10,000 pixels in all; larger fields take a `FunctionOperator`, or a `LinearOperator` from a sparse matrix.
 

@@ -228,7 +228,7 @@ class FunctionOperator(Operator):
     Parameters
     ----------
     function : callable
-        Takes fields (n, *shape) and returns numbers (n, *grid); made of torch operations, each row from its own field.
+        Takes fields ``(n, *shape)`` and returns numbers ``(n, *grid)``; made of torch operations, each row from its own field.
     shape : tuple of int
         Of the field.
 
