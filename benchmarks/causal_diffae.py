@@ -9,7 +9,7 @@ axioms, DCI), ``speed`` (CPU-seconds of training, counterfactuals and rendering)
 DDIM loses, against steps and refinements). The configuration names the sets, their sizes and the model's settings. Results are
 kept in ``--work`` as they come, and training leaves checkpoints there: an interrupted run goes on where it stopped. After a
 change of the program, remove ``journal.jsonl`` there. MorphoMNIST needs MNIST's file in ../shared/data/mnist or
-LATENTCAUSE_DATA. Seeds start at 1000: none of them was used to choose a setting.
+LATENTCAUSE_DATA. Seeds start at 2000: none of them was used to choose a setting.
 
 Simple answers: ``factual`` returns the image; ``pixel scaling`` multiplies it by the ratio of intensities that a causal model of
 the labels implies; ``re-rendered`` redraws the factual picture itself by the rule that drew the images, with the
@@ -45,7 +45,7 @@ from latentcause.models.baselines.images import Factual, PixelScaling
 from latentcause.writing import write_atomically
 
 HERE = Path(__file__).resolve().parent
-FIRST_SEED = 1000
+FIRST_SEED = 2000
 CYCLES = (1, 10)
 COMPONENTS = 10
 TIMED_IMAGES, TIMED_COUNTERFACTUALS, TIMED_RENDERINGS = 1920, 64, 1000
@@ -238,8 +238,9 @@ def judge(task: Task, work: Path) -> dict[str, Any]:
         return codes(model, held, seed)
     truth = held.subset(slice(settings["judged"]))
     if task["what"] == "composition":
+        few = truth.subset(slice(settings["composed"]))
         return {
-            mode: {str(k): error for k, error in composition(model, truth, CYCLES, observed=told).items()}
+            mode: {str(k): error for k, error in composition(model, few, CYCLES, observed=told).items()}
             for mode, told in MODES.items()
         }
     do = actions(truth, settings["do"], seed)[task["what"]]

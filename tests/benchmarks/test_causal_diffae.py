@@ -15,6 +15,7 @@ SETTINGS = {
     "images": 500,
     "held_out": 300,
     "judged": 8,
+    "composed": 4,
     "predictor_images": 100,
     "do": {"ink": "marginal", "intensity": [80, 240]},
     "model": {

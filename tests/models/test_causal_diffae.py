@@ -14,7 +14,7 @@ from latentcause.scm import LinearMechanism, Shift
 
 BOUNDS = {"ink": (12.0, 28.0), "intensity": (64.0, 255.0)}
 QUICK = {"mechanisms": "linear", "channels": (8,), "epochs": 1, "steps": 4, "precision": "float32", "device": "cpu"}
-LEARNS = QUICK | {"channels": (16,), "epochs": 8, "learning_rate": 4e-3, "steps": 15}
+LEARNS = QUICK | {"channels": (16,), "epochs": 12, "learning_rate": 4e-3, "steps": 15}
 
 
 @pytest.fixture(scope="module")

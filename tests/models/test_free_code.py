@@ -96,7 +96,7 @@ def test_a_block_of_one_is_the_code_without_blocks():
         module = CausalAutoencoder(factors, 1, (8,), block_size=1, **settings)
     assert module.encoder.head[-1].out_features == 6
     assert module.decoder.conditioner.code[0].in_features == 3
-    batch = (torch.from_numpy(images.pixels.copy()), factors.noise_of(images))
+    batch = (torch.from_numpy(images.pixels.copy()), factors.noise_of(images), torch.ones(16))
 
     first, second = (torch.Generator().manual_seed(1) for _ in range(2))
     draws = module.draw(batch, first)
@@ -122,7 +122,7 @@ def test_wide_blocks_are_told_and_cost_their_divergence():
     heavier.load_state_dict(module.state_dict())
     assert module.encoder.head[-1].out_features == 6 + 2 * 9
     assert module.decoder.conditioner.code[0].in_features == 3 + 9
-    batch = (torch.from_numpy(images.pixels.copy()), factors.noise_of(images))
+    batch = (torch.from_numpy(images.pixels.copy()), factors.noise_of(images), torch.ones(16))
     draws = module.draw(batch, torch.Generator().manual_seed(1))
     outputs = module.encoder(batch[0])
     divergence = module.posterior.divergence(outputs[:, :6], batch[1], module.noise_variance)

@@ -94,6 +94,22 @@ class Denoiser(ABC):
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
         """The prediction for x_t (n, ...) at one time, or at one time per row (n,)."""
 
+    def linearised(self, x_t: Tensor, t: Tensor | float) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
+        """The prediction, and v -> Cov[x_0 | x_t] v for v of the shape of x_t.
+
+        Cov[x_0 | x_t] = (sigma^2 / alpha) d E[x_0 | x_t] / d x_t (Tweedie's formula of second order), which is symmetric for an
+        exact denoiser; here by one backward pass for each v.
+        """
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            found = self(x, t)
+
+        def covariance_times(v: Tensor) -> Tensor:
+            (product,) = torch.autograd.grad(found.data, x, v, retain_graph=True)
+            return found.sigma.square() / found.alpha * product
+
+        return Prediction(found.data.detach(), found.noise.detach(), found.alpha, found.sigma), covariance_times
+
     def levels(self, x_t: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, of the dtype and on the device of x_t, in a shape that broadcasts against it."""
         alpha, sigma = self.schedule.at(t)

@@ -1,5 +1,6 @@
 """Causal systems of fields: kernels and noise, linear-Gaussian and other systems, joint Gaussians that denoise."""
 
+from latentcause.fields.denoisers import JointDenoiser, LocalDenoiser, Sees, gaussian_denoiser
 from latentcause.fields.gaussian_fields import GaussianFields
 from latentcause.fields.joint_gaussian import Form, JointGaussian
 from latentcause.fields.kernels import MOST_DENSE, Kernel, Matern, SquaredExponential, White
@@ -12,13 +13,17 @@ __all__ = [
     "Form",
     "GammaNoise",
     "GaussianFields",
+    "JointDenoiser",
     "JointGaussian",
     "Kernel",
+    "LocalDenoiser",
     "Matern",
     "PixelNoise",
+    "Sees",
     "SkewNormalNoise",
     "SquaredExponential",
     "StructuralFields",
     "StudentNoise",
     "White",
+    "gaussian_denoiser",
 ]

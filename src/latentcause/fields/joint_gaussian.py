@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
@@ -155,6 +156,15 @@ class JointGaussian:
         return type(self)(
             self.mean.to(device, dtype), self.variances.to(device, dtype), self.axes.to(device, axes), self.form
         )
+
+    def marginal(self, nodes: Sequence[int]) -> Self:
+        """The distribution of some of the nodes, in the order given, by their numbers."""
+        d, *shape = self.mean.shape
+        chosen = torch.as_tensor(nodes, device=self.mean.device)
+        rows = torch.arange(self.axes.shape[-1], device=self.mean.device).reshape(d, -1)[chosen].flatten()
+        axes = self.axes[:, rows]
+        blocks = (axes * self.variances[:, None]) @ axes.mH
+        return type(self)(self.mean[chosen], *_decomposed(blocks), self.form)
 
     def covariance_times(self, v: Tensor) -> Tensor:
         """C v, of the shape of v (..., d, *shape)."""

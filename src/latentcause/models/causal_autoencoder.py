@@ -68,7 +68,7 @@ class CausalAutoencoder(nn.Module):
 
         Nothing of the free numbers, whose use is for the decoder to find.
         """
-        images, labels = batch
+        images, labels = batch[:2]
         return self.posterior.divergence(self._said(images)[0], labels, self.noise_variance)
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -81,15 +81,15 @@ class CausalAutoencoder(nn.Module):
         )
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """Denoising loss plus ``kl_weight`` times the alignment, (n,)."""
-        images, labels, t, image_noise, code_noise, withheld = batch
+        """Denoising loss plus ``kl_weight`` times the alignment, (n,), by the weights of the images."""
+        images, labels, weights, t, image_noise, code_noise, withheld = batch
         outputs, of_free = (part.float() for part in self._said(images))
         factor_noise, free_noise = code_noise.split([labels.shape[1], self.free.size], dim=1)
         factors = self.factors.solved(self.posterior.draw(outputs, labels, factor_noise))
         told = self.told(torch.cat([factors, self.free.draw(of_free, free_noise)], dim=1))
         error = velocity_loss(self.decoder, images, told, t, image_noise, withheld)
         divergence = self.posterior.divergence(outputs, labels, self.noise_variance) + self.free.divergence(of_free)
-        return error + self.kl_weight * divergence
+        return weights * (error + self.kl_weight * divergence)
 
     def _said(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's outputs about the factors, and about the free numbers."""

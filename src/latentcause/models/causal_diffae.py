@@ -23,7 +23,7 @@ from latentcause.scm.interventions import Intervention
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, train
 
-WARM_UP_EPOCHS = 2  # of the encoder alone
+WARM_UP_IMAGES = 60_000  # seen by the encoder alone, in one or two epochs
 ROUNDING = 1e-5  # a factor that do() moves by less, on the standard scale, has not moved
 
 
@@ -69,6 +69,9 @@ class CausalDiffAE(ImageModel):
     channels : sequence of int
         Of the U-Net's resolutions.
     kl_weight, prior_sd, p_unconditional : float
+    balance : float
+        Power of the weights p(z_i) / p(z_i | z_pa(i)) of the training images, 0 for none: do() asks about combinations of
+        factors that are rare in the data, and a decoder that hardly saw them falls back on what causes go with what.
     precision : {"bfloat16", "float32"}
         Of the decoder's products.
     device : str
@@ -92,8 +95,8 @@ class CausalDiffAE(ImageModel):
         bounds: Mapping[str, Bounds] | None = None,
         mechanisms: str | Mapping[str, str] = "spline",
         guidance: float = 1.0,
-        steps: int = 25,
-        refinements: int = 3,
+        steps: int = 18,
+        refinements: int = 2,
         block_size: int = 1,
         epochs: int = 3,
         batch_size: int = 32,
@@ -103,6 +106,7 @@ class CausalDiffAE(ImageModel):
         kl_weight: float = 0.005,
         prior_sd: float = 0.03,
         p_unconditional: float = 0.1,
+        balance: float = 0.5,
         precision: Literal["float32", "bfloat16"] = "bfloat16",
         device: str = "auto",
         seed: int = 0,
@@ -122,6 +126,7 @@ class CausalDiffAE(ImageModel):
         self.kl_weight = kl_weight
         self.prior_sd = prior_sd
         self.p_unconditional = p_unconditional
+        self.balance = balance
         self.precision = precision
         self.device = device
         self.seed = seed
@@ -145,13 +150,17 @@ class CausalDiffAE(ImageModel):
         self.image_shape_ = images.pixels.shape[1:]
         self.module_ = cast(CausalAutoencoder, self._seeded_module())
         self.module_.decoder.check_size(*self.image_shape_[1:])
-        tensors = (torch.from_numpy(images.pixels.copy()), self.factors_.noise_of(images))
+        tensors = (
+            torch.from_numpy(images.pixels.copy()),
+            self.factors_.noise_of(images),
+            self.factors_.balance_of(images, self.balance),
+        )
         with threads_for(0):
             train(
                 self.module_.encoder,
                 self.module_.encoder_loss,
                 tensors,
-                Recipe(WARM_UP_EPOCHS, 64, self.learning_rate, schedule="cosine", held_out=0.0),
+                Recipe(min(2, max(1, WARM_UP_IMAGES // len(images))), 64, self.learning_rate, schedule="cosine", held_out=0.0),
                 seed=self.seed,
                 device=self.device,
                 label="encoder",

@@ -22,6 +22,7 @@ from latentcause.scm.interventions import Intervention, Shift, checked_actions
 from latentcause.scm.simulation import parents_of
 
 FAR_OUTSIDE = 0.25  # of the range of the labels: do() beyond warns
+LEAST_RATIO, MOST_RATIO = 0.3, 4.0  # of a rare combination's density under do() to its density as observed
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,26 @@ class FactorModel:
         noise = np.full_like(values, np.nan)
         noise[images.labelled] = self.abducted(torch.from_numpy(values[images.labelled])).numpy()
         return torch.from_numpy(noise).float()
+
+    def balance_of(self, images: LabelledImages, power: float) -> Tensor:
+        """Weights (n,) of images, of mean 1, that make combinations of factors less rare; float32.
+
+        (prod_i p(z_i) / p(z_i | z_pa(i)))^power over numbers with parents, with normal marginals, the ratio (to its mean) kept in
+        [0.3, 4]: with power 1 and no limits, averages over weighted images are averages under independent factors, which is
+        what do() asks about. An image without labels weighs 1.
+        """
+        log_ratio = torch.zeros(len(images))
+        noise, labelled = self.noise_of(images), torch.from_numpy(images.labelled.copy())
+        factors = self.solved(noise[labelled])
+        for j, name in enumerate(self.code.names):
+            if name not in self.code.levels and self.graph.parents(name):
+                own = factors[:, j]
+                marginal = -0.5 * ((own - own.mean()).square() / own.var() + own.var().log())
+                given = -0.5 * (noise[labelled, j].square() / self.noise_variance[j] + self.noise_variance[j].log())
+                log_ratio[labelled] += marginal - given
+        ratio = log_ratio.clamp(max=np.log(MOST_RATIO)).exp()
+        weights = (ratio / ratio.mean()).clamp(LEAST_RATIO, MOST_RATIO) ** power
+        return weights / weights.mean()
 
     # --- along the graph ---------------------------------------------------------------------------------------------
 

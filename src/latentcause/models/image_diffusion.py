@@ -20,7 +20,7 @@ from latentcause.diffusion import (
 
 SCHEDULE = Cosine()
 LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
-FIRST, LAST, POWER = 0.98, 0.01, 1.5  # times of sampling and inversion: crowded where images are nearly clean
+FIRST, LAST, POWER = 0.995, 0.01, 1.5  # times of sampling and inversion: crowded where images are nearly clean
 ROWS_AT_ONCE = 64
 
 

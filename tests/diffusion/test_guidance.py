@@ -1,0 +1,117 @@
+"""Guidance by observations: exact for Gaussian priors, and what its variants get wrong."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentcause import CausalGraph, GriddedObservations
+from latentcause.datasets import three_fields
+from latentcause.diffusion import Cosine, Heun, times
+from latentcause.diffusion.guidance import ObservedDenoiser, conjugate_gradients
+from latentcause.fields import JointDenoiser, JointGaussian, LocalDenoiser
+from latentcause.observation import BernoulliError, Observation, block_mean
+
+SYSTEM = three_fields((16,))
+PRIOR = JointDenoiser(SYSTEM.fields.joint("dense"), Cosine())
+
+
+def observed(scenario="VFO", seed=0):
+    return SYSTEM.observe(scenario, torch.Generator().manual_seed(seed))[1]
+
+
+def conditioned(observations):
+    """The posterior as a distribution that denoises exactly."""
+    mean, covariance = SYSTEM.fields.posterior(observations)
+    return JointDenoiser(JointGaussian.dense(mean, covariance), Cosine())
+
+
+@pytest.mark.parametrize("scenario", ["VFO", "LFO", "LPO", "child"])
+@pytest.mark.parametrize("t", [0.99, 0.6, 0.2, 0.01])
+def test_gaussian_guidance_of_a_gaussian_prior_is_the_denoiser_of_the_posterior(scenario, t):
+    observations = observed(scenario)
+    x = torch.randn(5, 3, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guided = ObservedDenoiser(PRIOR, observations, tolerance=1e-12, passes=200)
+    found, wanted = guided(x, t), conditioned(observations)(x, t)
+    torch.testing.assert_close(found.data, wanted.data, atol=1e-8, rtol=0)
+    torch.testing.assert_close(found.to("score"), wanted.to("score"), rtol=1e-6, atol=1e-6)
+
+
+def test_a_backward_pass_stands_in_for_the_covariance():
+    class Opaque(JointDenoiser):
+        linearised = JointDenoiser.__mro__[1].linearised
+
+    x, t = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64), 0.4
+    found = [ObservedDenoiser(kind(PRIOR.joint, Cosine()), observed())(x, t).data for kind in (JointDenoiser, Opaque)]
+    torch.testing.assert_close(*found, atol=1e-9, rtol=0)
+
+
+def test_samples_have_the_exact_posterior():
+    observations = observed("LFO")
+    mean, covariance = SYSTEM.fields.posterior(observations)
+    noise = torch.randn(4000, 3, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = Heun(ObservedDenoiser(PRIOR, observations))(noise, times(25, 0.99, 0.002, 2.0)).flatten(1)
+    sd = covariance.diagonal().sqrt()
+    assert ((found.mean(0) - mean.flatten()) / sd).abs().max() < 4 / 4000**0.5 + 0.05
+    assert (torch.cov(found.T) / torch.outer(sd, sd) - covariance / torch.outer(sd, sd)).abs().max() < 0.1
+
+
+def test_plugging_in_the_mean_is_too_sure_and_the_anchor_only_pulls():
+    observations, x = observed("LFO"), torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(4)).double()
+    exact = conditioned(observations)(x, 0.5).data
+    errors = {
+        how: float((ObservedDenoiser(PRIOR, observations, how)(x, 0.5).data - exact).square().mean())
+        for how in ("gaussian", "plug-in", "anchor")
+    }
+    assert errors["gaussian"] < 1e-6 < errors["anchor"] < errors["plug-in"]
+    late = ObservedDenoiser(PRIOR, observations, "anchor")(x, 1e-4).data
+    torch.testing.assert_close(late, observations.pseudo_inverse()[None].expand_as(late), atol=0.01, rtol=0)
+
+
+def test_what_is_not_gaussian_is_replaced_by_its_sites():
+    """One pixel of one node: the moments of prior times likelihood are known by quadrature."""
+    observations = GriddedObservations(["a"], (1,), {"a": Observation([1.0], block_mean((1,), 1), noise=BernoulliError())})
+    prior = JointDenoiser(JointGaussian.dense(torch.zeros(1, 1), torch.ones(1, 1)), Cosine())
+    t = 0.5
+    alpha, sigma = prior.levels(torch.zeros(1), t)
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    for x in (-1.0, 0.3):
+        x_t = torch.full((1, 1, 1), x, dtype=torch.float64)
+        weights = torch.softmax(-0.5 * z.square() - 0.5 * ((x - alpha * z) / sigma).square() + z.sigmoid().log(), 0)
+        found = ObservedDenoiser(prior, observations)(x_t, t).data.item()
+        assert found == pytest.approx(float((weights * z).sum()), abs=1e-4)
+
+
+@given(st.integers(1, 8), st.integers(0, 1000))
+def test_conjugate_gradients_solve_every_row(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    matrix, right = root @ root.T + torch.eye(size), torch.randn(4, size, generator=generator, dtype=torch.float64)
+    right[0] = 0
+    found = conjugate_gradients(lambda v: v @ matrix, right, passes=5 * size, tolerance=1e-12)
+    torch.testing.assert_close(found, torch.linalg.solve(matrix, right.T).T, atol=1e-9, rtol=1e-9)
+
+
+def test_unknown_guidance_is_refused():
+    with pytest.raises(ValueError, match="unknown guidance 'exact'"):
+        ObservedDenoiser(PRIOR, observed(), "exact")
+
+
+# --- what a score sees -----------------------------------------------------------------------------------------------
+
+
+def test_the_blanket_is_right_as_noise_goes_and_parents_are_not():
+    graph = CausalGraph.from_edges([("a", "b"), ("b", "c")])
+    weights = torch.tensor([[1.0, 0, 0], [0.8, 1, 0], [0.72, 0.9, 1]], dtype=torch.float64)
+    joint = JointGaussian.dense(torch.zeros(3, 1), weights @ torch.diag(torch.tensor([1.0, 0.5, 0.4]).double()) @ weights.T)
+    x = torch.randn(6, 3, 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    exact = JointDenoiser(joint, Cosine())(x, 0.01).to("score")
+    error = {
+        sees: (LocalDenoiser(joint, graph, sees, Cosine())(x, 0.01).to("score") - exact).abs().amax((0, 2))
+        for sees in ("blanket", "parents")
+    }
+    assert error["blanket"].max() < 0.01 * exact.abs().max()
+    assert error["parents"][2] < 0.01 * exact.abs().max()  # no children
+    assert error["parents"][:2].min() > 0.1
+    all_seen = LocalDenoiser(joint, CausalGraph.from_edges([("a", "b"), ("a", "c"), ("b", "c")]), "blanket", Cosine())
+    torch.testing.assert_close(all_seen(x, 0.3).data, JointDenoiser(joint, Cosine())(x, 0.3).data)
