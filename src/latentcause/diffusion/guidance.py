@@ -132,9 +132,7 @@ class ObservedDenoiser(Denoiser):
         return (total / self.probes).clamp(min=1e-6)
 
 
-def conjugate_gradients(
-    times: Callable[[Tensor], Tensor], right: Tensor, passes: int, tolerance: float
-) -> Tensor:
+def conjugate_gradients(times: Callable[[Tensor], Tensor], right: Tensor, passes: int, tolerance: float) -> Tensor:
     """Solve M w = right for every row of right (n, m), M symmetric and positive definite, known by its products.
 
     Ends when every row's residual is below ``tolerance`` times the norm of its right-hand side, or after ``passes``. A row that

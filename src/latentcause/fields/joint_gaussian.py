@@ -159,7 +159,7 @@ class JointGaussian:
 
     def marginal(self, nodes: Sequence[int]) -> Self:
         """The distribution of some of the nodes, in the order given, by their numbers."""
-        d, *shape = self.mean.shape
+        d = len(self.mean)
         chosen = torch.as_tensor(nodes, device=self.mean.device)
         rows = torch.arange(self.axes.shape[-1], device=self.mean.device).reshape(d, -1)[chosen].flatten()
         axes = self.axes[:, rows]
