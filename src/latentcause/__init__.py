@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latentcause.models.causal_diffae import CausalDiffAE
     from latentcause.models.f_modeling import FModeling
     from latentcause.models.g_modeling import GModeling
+    from latentcause.models.svgdm import SVGDM
     from latentcause.scm import StructuralCausalModel
 
 __version__ = "0.1.0.dev0"
@@ -23,6 +24,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CPDAG",
     "PAG",
+    "SVGDM",
     "CausalDiffAE",
     "CausalGraph",
     "FModeling",
@@ -52,6 +54,7 @@ _MODULE_OF = {
     "LabelledImages": "latentcause.data",
     "MultiDomainData": "latentcause.data",
     "PAG": "latentcause.discovery.pag",
+    "SVGDM": "latentcause.models.svgdm",
     "StructuralCausalModel": "latentcause.scm",
     "load": "latentcause.io",
     "save": "latentcause.io",

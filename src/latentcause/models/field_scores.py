@@ -1,0 +1,116 @@
+"""Scores of the fields of a causal system, learned from draws: Gaussian moments, and a network for what they leave."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from latentcause.diffusion import Cosine, Denoiser, Prediction, draw_times
+from latentcause.fields import JointGaussian, Sees, gaussian_denoiser
+from latentcause.fields.denoisers import seen_nodes
+from latentcause.graph import CausalGraph
+from latentcause.networks.field_network import FieldNetwork
+
+SCHEDULE = Cosine()
+LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
+
+
+class FieldScores(nn.Module):
+    """E[z_i | what node i sees of z_t] = Gaussian estimate + r_i(t) network_i, trained by denoising score matching.
+
+    The Gaussian estimate has the draws' own mean and covariance, so that the network, which starts at zero, learns only what is
+    not Gaussian. r_i^2 = v_i sigma^2 / (alpha^2 v_i + sigma^2) is the variance that z_i keeps under its own noise alone, v_i
+    its variance: the network's target is of order 1 at every time. The loss is the squared error in units of r.
+
+    Parameters
+    ----------
+    joint : JointGaussian
+        Of all nodes, in float32 or float64.
+    graph : CausalGraph
+    sees : {"blanket", "parents", "all"}
+    channels, blocks : int
+        As in `FieldNetwork`.
+    """
+
+    variance: Tensor
+
+    def __init__(self, joint: JointGaussian, graph: CausalGraph, sees: Sees, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.gaussian = gaussian_denoiser(joint, graph, sees, SCHEDULE)
+        seen = torch.zeros(len(graph), len(graph), dtype=torch.bool)
+        for i, node in enumerate(graph.nodes):
+            seen[i, seen_nodes(graph, node, sees)] = True
+        axes = 0 if joint.form == "sites" else joint.mean.ndim - 1
+        self.network = FieldNetwork(seen, axes, channels, blocks)
+        self.register_buffer("variance", _variances(joint))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[z | z_t] (n, d, *shape), at times (n,)."""
+        estimate, root = self._estimate(x_t, t)
+        return estimate + root * self._correction(x_t, estimate, t)
+
+    def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Times, and noise of the shape of the fields."""
+        (z,) = batch
+        t = draw_times(len(z), generator, z, LOW_TIME, HIGH_TIME).to(z)
+        return t, torch.randn(z.shape, generator=generator, device=z.device)
+
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Squared error (n,) of the estimate in units of r, mean over nodes and pixels."""
+        z, t, noise = batch
+        alpha, sigma = self._levels(z, t)
+        x_t = alpha * z + sigma * noise
+        estimate, root = self._estimate(x_t, t)
+        return ((z - estimate) / root - self._correction(x_t, estimate, t)).square().flatten(1).mean(1)
+
+    def _estimate(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self._levels(x_t, t)
+        return self.gaussian(x_t, t).data, (
+            self._variance(x_t) * sigma.square() / (alpha.square() * self._variance(x_t) + sigma.square())
+        ).sqrt()
+
+    def _correction(self, x_t: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self._levels(x_t, t)
+        variance = self._variance(x_t)
+        return self.network(x_t / (alpha.square() * variance + sigma.square()).sqrt(), estimate / variance.sqrt(), t)
+
+    def _variance(self, like: Tensor) -> Tensor:
+        return self.variance.to(like).reshape(1, -1, *[1] * (like.ndim - 2))
+
+    def _levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.gaussian.levels(x_t, t)
+
+
+class LearnedDenoiser(Denoiser):
+    """The denoiser that `FieldScores` have learned."""
+
+    def __init__(self, scores: FieldScores) -> None:
+        self.scores, self.schedule = scores, SCHEDULE
+
+    def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
+        """For fields x_t (n, d, *shape)."""
+        alpha, sigma = self.levels(x_t, t)
+        rows = torch.as_tensor(t, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+        return Prediction.of(self.scores(x_t, rows), "data", x_t, alpha, sigma)
+
+
+def _variances(joint: JointGaussian) -> Tensor:
+    """The mean variance (d,) of each node over its pixels."""
+    d = len(joint.mean)
+    rows = joint.axes.shape[-1] // d
+    shares = joint.axes.abs().square().reshape(*joint.axes.shape[:2], -1)
+    weights = torch.ones(len(joint.variances), dtype=joint.variances.dtype)
+    if joint.form == "torus" and len(weights) > 1:
+        weights = _half_spectrum_weights(joint)
+    total = torch.einsum("f,fij,fj->i", weights / weights.sum(), shares.to(joint.variances), joint.variances)
+    return total.reshape(d, rows).mean(1)
+
+
+def _half_spectrum_weights(joint: JointGaussian) -> Tensor:
+    """How often each frequency of the half spectrum stands in the whole one."""
+    *front, last = joint.mean.shape[1:]
+    weights = torch.full((last // 2 + 1,), 2.0, dtype=joint.variances.dtype)
+    weights[0] = 1
+    if last % 2 == 0:
+        weights[-1] = 1
+    return weights.expand(*front, -1).flatten()

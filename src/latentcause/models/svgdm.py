@@ -1,0 +1,254 @@
+"""SVGDM: the joint posterior of causally linked fields, from observations of different resolution, noise and coverage."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from torch import Tensor
+
+from latentcause.data.gridded_observations import GriddedObservations
+from latentcause.diffusion import DDIM, Denoiser, times
+from latentcause.diffusion.guidance import Guidance, ObservedDenoiser
+from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
+from latentcause.graph import CausalGraph
+from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
+from latentcause.threads import threads_for
+from latentcause.training import Recipe, resolve_device, seeded, train
+
+if TYPE_CHECKING:
+    import xarray
+
+FIRST, LAST, POWER = 0.99, 0.002, 2.0  # times of sampling: crowded where fields are nearly clean
+DENSE_ROWS = 512  # fields of at most so many nodes x pixels have a full covariance by default
+NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together
+
+
+class Prior(Protocol):
+    """What the fields are drawn from: `latentcause.fields.GaussianFields`, `StructuralFields`, or a simulator."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # noqa: D102
+
+
+class SVGDM(BaseEstimator):
+    """Posterior samples of the fields z_1 ... z_d of a causal system, each seen by sensors of its own, or by none.
+
+    Scores of the fields under noise, grad log p_t(z_t), are learned once from draws of the prior; a diffusion then runs from
+    noise to fields, its drift changed by the observations (`ObservedDenoiser`). No observation is brought to another
+    resolution: each enters through its own operator. After paper 000 (Causal score conditioning for multi-resolution latent
+    systems, ICLR 2026), with these differences: a node's score sees its Markov blanket, since with the parents alone (its
+    Theorem 2) the posterior of every node with children is wrong; the pull of the observations is the Gaussian one instead of
+    a schedule set by hand; and the fields follow the probability flow, whose first-order steps keep variances within 5 % at
+    the default number of steps (Gaussian fields), instead of the reverse SDE.
+
+    Parameters
+    ----------
+    graph : CausalGraph
+    prior : GaussianFields, StructuralFields, other object with ``sample(n, generator)``, or array of draws (n, d, *shape)
+        Of the clean fields, nodes in the order of the graph.
+    scores : {"learned", "gaussian", "exact"}
+        ``learned``: the draws' Gaussian moments, and a network for what they leave. ``gaussian``: the moments alone.
+        ``exact``: the moments of `GaussianFields` in closed form.
+    form : {"auto", "dense", "reflected", "torus", "sites"}
+        Of the Gaussian moments, see `JointGaussian`. ``auto``: dense for at most 512 nodes x pixels, else reflected. Give
+        ``sites`` for vectors of independent sites.
+    sees : {"blanket", "parents", "all"}
+        Which other nodes the score of a node may see.
+    guidance : {"gaussian", "plug-in", "anchor"}
+        How observations pull, see `ObservedDenoiser`.
+    steps : int
+        Of the sampler.
+    draws : int
+        From the prior, to learn from, where it is no array.
+    epochs, batch_size, learning_rate, channels, blocks : training and size of the networks, see `FieldNetwork`
+    device : str
+    seed : int
+        Of draws and training.
+
+    Attributes
+    ----------
+    observations_ : GriddedObservations
+    joint_ : JointGaussian
+    scores_ : FieldScores or None
+    history_ : list of dict
+        Losses after each epoch. The networks start from the moments alone, and the best weights are kept.
+
+    Examples
+    --------
+    >>> import torch, latentcause as lc
+    >>> system = lc.datasets.three_fields()
+    >>> truth, observations = system.observe("LFO", torch.Generator().manual_seed(0))
+    >>> model = lc.SVGDM(system.graph, system.fields, scores="exact").fit(observations)
+    >>> posterior = model.sample_posterior(64, generator=torch.Generator().manual_seed(1))
+    >>> posterior["z3"].mean("sample").shape
+    (32,)
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        prior: Prior | Tensor | np.ndarray,
+        *,
+        scores: Literal["learned", "gaussian", "exact"] = "learned",
+        form: Form | Literal["auto"] = "auto",
+        sees: Sees = "blanket",
+        guidance: Guidance = "gaussian",
+        steps: int = 64,
+        draws: int = 8192,
+        epochs: int = 20,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        channels: int = 24,
+        blocks: int = 3,
+        device: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.graph = graph
+        self.prior = prior
+        self.scores = scores
+        self.form = form
+        self.sees = sees
+        self.guidance = guidance
+        self.steps = steps
+        self.draws = draws
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.channels = channels
+        self.blocks = blocks
+        self.device = device
+        self.seed = seed
+
+    def fit(
+        self, observations: GriddedObservations, *, checkpoint: Path | None = None, log: Path | None = None
+    ) -> Self:
+        """Learn the scores of the prior, for these observations and any others of the same fields.
+
+        Raises
+        ------
+        ValueError
+            Where observations, graph and prior do not belong together, for draws that are not finite or too few, for an
+            unknown option, and for ``scores="exact"`` with a prior that is not `GaussianFields`.
+        """
+        observations.validate_for(self.graph)
+        if self.scores not in ("learned", "gaussian", "exact"):
+            raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
+        self.scores_, self.history_ = None, []
+        if self.scores == "exact":
+            if not isinstance(self.prior, GaussianFields):
+                raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
+            self.joint_ = self.prior.joint(self._form(math.prod(observations.shape)))
+            self._check_shape(self.joint_.mean.shape, observations)
+        else:
+            z = self._drawn()
+            self._check_shape(z.shape[1:], observations)
+            self.joint_ = JointGaussian.from_samples(z, self._form(math.prod(observations.shape)))
+            if self.scores == "learned":
+                self._learn(z.float(), checkpoint, log)
+        self.observations_ = observations
+        return self
+
+    @torch.no_grad()
+    def sample_posterior(
+        self, n: int, *, generator: torch.Generator | int, observations: GriddedObservations | None = None
+    ) -> xarray.Dataset:
+        """n draws of all fields given the observations.
+
+        Parameters
+        ----------
+        n : int
+        generator : torch.Generator or int
+        observations : GriddedObservations, optional
+            Others of the same fields than those of `fit`.
+
+        Returns
+        -------
+        xarray.Dataset
+            A variable for each node, of dimensions ``sample`` and those of the grid, in the units of the prior.
+
+        Raises
+        ------
+        ValueError
+            For n below 1, and observations of other nodes or another shape.
+        """
+        if not hasattr(self, "observations_"):
+            raise NotFittedError("this SVGDM is not fitted yet: call fit(observations) first")
+        if n < 1:
+            raise ValueError(f"n is {n}: give the number of samples to draw")
+        observations = self.observations_ if observations is None else observations
+        observations.validate_for(self.graph)
+        self._check_shape(self.joint_.mean.shape, observations)
+        generator = generator if isinstance(generator, torch.Generator) else torch.Generator().manual_seed(generator)
+        dtype, device = (torch.float64 if self.scores_ is None else torch.float32), resolve_device(self.device)
+        observations = observations.to(device, dtype)
+        denoiser = ObservedDenoiser(self._denoiser(device, dtype), observations, self.guidance)
+        noise = torch.randn((n, *self.joint_.mean.shape), generator=generator, dtype=dtype, device=generator.device)
+        noise = noise.to(device)
+        clock = times(self.steps, FIRST, LAST, POWER)
+        alpha, sigma = denoiser.levels(noise, float(clock[0]))
+        found = observations.pseudo_inverse()
+        start = alpha * torch.where(found.isnan(), self.joint_.mean.to(found), found)
+        rows = max(1, NUMBERS_AT_ONCE // self.joint_.mean.numel())
+        with threads_for(0):
+            parts = [DDIM(denoiser)(start + sigma * part, clock).cpu() for part in noise.split(rows)]
+        return self._dataset(torch.cat(parts).numpy(), observations)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _drawn(self) -> Tensor:
+        if isinstance(self.prior, (np.ndarray, Tensor)):
+            return torch.as_tensor(self.prior, dtype=torch.float64)
+        if not hasattr(self.prior, "sample"):
+            raise ValueError(f"the prior is a {type(self.prior).__name__}: give fields to draw from, or draws")
+        return torch.as_tensor(self.prior.sample(self.draws, torch.Generator().manual_seed(self.seed))).double()
+
+    def _form(self, pixels: int) -> Form:
+        if self.form != "auto":
+            return self.form
+        return "dense" if pixels * len(self.graph) <= DENSE_ROWS else "reflected"
+
+    def _check_shape(self, shape: tuple[int, ...], observations: GriddedObservations) -> None:
+        wanted = (len(self.graph), *observations.shape)
+        if tuple(shape) != wanted:
+            raise ValueError(f"the prior's fields have the shape {tuple(shape)}, the observations are of {wanted}")
+
+    def _learn(self, z: Tensor, checkpoint: Path | None, log: Path | None) -> None:
+        with seeded(self.seed):
+            scores = FieldScores(
+                self.joint_.to("cpu", torch.float32), self.graph, self.sees, self.channels, self.blocks
+            )
+        recipe = Recipe(
+            self.epochs, self.batch_size, self.learning_rate, schedule="cosine", average=0.995, clip_norm=1.0
+        )
+        with threads_for(0):
+            result = train(
+                scores,
+                scores.loss,
+                (z,),
+                recipe,
+                seed=self.seed,
+                draw=scores.draw,
+                device=self.device,
+                label="SVGDM",
+                checkpoint=checkpoint,
+                log=log,
+            )
+        self.scores_, self.history_ = scores.eval().requires_grad_(False), result.history
+
+    def _denoiser(self, device: torch.device, dtype: torch.dtype) -> Denoiser:
+        if self.scores_ is not None:
+            return LearnedDenoiser(self.scores_.to(device))
+        return gaussian_denoiser(self.joint_.to(device, dtype), self.graph, self.sees, SCHEDULE)
+
+    def _dataset(self, fields: np.ndarray, observations: GriddedObservations) -> Any:
+        import xarray
+
+        grid = observations.grid
+        coords = {"sample": np.arange(len(fields)), **grid.centres}
+        variables = {node: (("sample", *grid.dims), fields[:, i]) for i, node in enumerate(self.graph.nodes)}
+        return xarray.Dataset(variables, coords, attrs={} if grid.crs is None else {"crs": grid.crs})
