@@ -102,6 +102,17 @@ def test_conjugate_gradients_solve_every_row(size, seed):
     torch.testing.assert_close(found, torch.linalg.solve(matrix, right.T).T, atol=1e-9, rtol=1e-9)
 
 
+@given(st.integers(2, 12), st.integers(0, 1000))
+def test_rows_that_are_solved_stay_as_they_are(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.diag(torch.logspace(0, 4, size, dtype=torch.float64))
+    right = torch.randn(3, size, generator=generator, dtype=torch.float64)
+    right[0] = matrix[0] * (1 + 1e-3 * torch.randn(size, generator=generator))  # nearly solved by the first step
+    right[0, 1:] += 1e-3
+    found = conjugate_gradients(lambda v: v @ matrix, right, passes=20 * size, tolerance=0.01)
+    assert ((right - found @ matrix).norm(dim=1) <= 0.011 * right.norm(dim=1)).all()
+
+
 def test_unknown_guidance_is_refused():
     with pytest.raises(ValueError, match="unknown guidance 'exact'"):
         ObservedDenoiser(PRIOR, observed(), "exact")

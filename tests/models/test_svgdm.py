@@ -11,6 +11,7 @@ from latentcause.datasets import random_field_system, three_fields
 from latentcause.fields import JointGaussian
 from latentcause.models.field_scores import FieldScores
 from latentcause.observation import Observation
+from latentcause.training import seeded
 
 SYSTEM = three_fields((16,))
 SMALL = {"draws": 512, "epochs": 1, "channels": 4, "blocks": 1, "device": "cpu"}
@@ -75,7 +76,8 @@ def test_networks_learn_what_is_not_gaussian():
 
 
 def test_networks_start_from_the_moments(learned):
-    scores = FieldScores(learned.joint_.to("cpu", torch.float32), SYSTEM.graph, "blanket", 4, 1)
+    with seeded(0):
+        scores = FieldScores(learned.joint_.to("cpu", torch.float32), SYSTEM.graph, "blanket", 4, 1)
     x, t = torch.randn(5, 3, 16, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.4)
     alpha, sigma = scores.gaussian.levels(x, 0.4)
     torch.testing.assert_close(scores(x, t), learned.joint_.denoise(x, alpha, sigma))
@@ -85,7 +87,8 @@ def test_networks_start_from_the_moments(learned):
 def test_a_node_sees_only_what_it_may():
     graph = CausalGraph.chain(3)
     joint = JointGaussian.dense(torch.zeros(3, 8), torch.eye(24).double() + 0.5).to("cpu", torch.float32)
-    scores = FieldScores(joint, graph, "parents", 4, 2)
+    with seeded(0):
+        scores = FieldScores(joint, graph, "parents", 4, 2)
     generator = torch.Generator().manual_seed(0)
     for parameter in scores.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -100,7 +103,8 @@ def test_variances_of_a_node_are_those_of_the_moments(form):
     z = torch.randn(400, 2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     z[:, 1] *= 3
     joint = JointGaussian.from_samples(z, form)
-    scores = FieldScores(joint, CausalGraph.chain(2), "blanket", 4, 1)
+    with seeded(0):
+        scores = FieldScores(joint, CausalGraph.chain(2), "blanket", 4, 1)
     torch.testing.assert_close(scores.variance, torch.tensor([1.0, 9.0]).double(), rtol=0.1, atol=0)
 
 

@@ -150,6 +150,6 @@ def conjugate_gradients(times: Callable[[Tensor], Tensor], right: Tensor, passes
         step = torch.where(going, size / curvature.where(going, torch.ones_like(size)), 0.0)
         w, residual = w + step * direction, residual - step * product
         after = residual.square().sum(1, keepdim=True)
-        direction = residual + after / size.clamp(min=torch.finfo(size.dtype).tiny) * direction
+        direction = torch.where(going, residual + after / size * direction, 0.0)
         size = torch.where(going, after, 0.0)
     return w

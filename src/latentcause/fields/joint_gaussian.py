@@ -164,7 +164,8 @@ class JointGaussian:
         rows = torch.arange(self.axes.shape[-1], device=self.mean.device).reshape(d, -1)[chosen].flatten()
         axes = self.axes[:, rows]
         blocks = (axes * self.variances[:, None]) @ axes.mH
-        return type(self)(self.mean[chosen], *_decomposed(blocks), self.form)
+        found = type(self)(self.mean[chosen], *_decomposed(blocks), self.form)
+        return found.to(self.mean.device, self.mean.dtype)
 
     def covariance_times(self, v: Tensor) -> Tensor:
         """C v, of the shape of v (..., d, *shape)."""

@@ -138,7 +138,8 @@ class SVGDM(BaseEstimator):
         observations.validate_for(self.graph)
         if self.scores not in ("learned", "gaussian", "exact"):
             raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
-        self.scores_, self.history_ = None, []
+        self.scores_: FieldScores | None = None
+        self.history_: list[dict[str, float]] = []
         if self.scores == "exact":
             if not isinstance(self.prior, GaussianFields):
                 raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
