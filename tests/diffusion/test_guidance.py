@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from latentcause import CausalGraph, GriddedObservations
 from latentcause.datasets import three_fields
-from latentcause.diffusion import DDIM, Cosine, times
-from latentcause.diffusion.guidance import ObservedDenoiser, conjugate_gradients
+from latentcause.diffusion import DDIM, Cosine, ObservedDenoiser, conjugate_gradients, times
 from latentcause.fields import JointDenoiser, JointGaussian, LocalDenoiser
 from latentcause.observation import BernoulliError, Observation, block_mean
 

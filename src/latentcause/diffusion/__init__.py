@@ -1,6 +1,7 @@
-"""Diffusion: schedules, denoisers, samplers, likelihood and losses."""
+"""Diffusion: schedules, denoisers, guidance, samplers, likelihood and losses."""
 
 from latentcause.diffusion.denoisers import Denoiser, GaussianDenoiser, GuidedDenoiser, NetworkDenoiser, Prediction
+from latentcause.diffusion.guidance import Guidance, Observations, ObservedDenoiser, conjugate_gradients
 from latentcause.diffusion.likelihood import log_likelihood
 from latentcause.diffusion.losses import denoising_loss, draw_times, loss_weight, noised
 from latentcause.diffusion.samplers import DDIM, DDPM, EulerMaruyama, Heun, PredictorCorrector, Sampler
@@ -21,10 +22,13 @@ __all__ = [
     "Denoiser",
     "EulerMaruyama",
     "GaussianDenoiser",
+    "Guidance",
     "GuidedDenoiser",
     "Heun",
     "LinearDDPM",
     "NetworkDenoiser",
+    "Observations",
+    "ObservedDenoiser",
     "Prediction",
     "PredictorCorrector",
     "Sampler",
@@ -32,6 +36,7 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "ZeroTerminal",
+    "conjugate_gradients",
     "denoising_loss",
     "draw_times",
     "log_likelihood",

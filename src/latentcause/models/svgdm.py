@@ -13,8 +13,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from latentcause.data.gridded_observations import GriddedObservations
-from latentcause.diffusion import DDIM, Denoiser, times
-from latentcause.diffusion.guidance import Guidance, ObservedDenoiser
+from latentcause.diffusion import DDIM, Denoiser, Guidance, ObservedDenoiser, times
 from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
 from latentcause.graph import CausalGraph
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
