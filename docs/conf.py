@@ -31,6 +31,8 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# Words such as "shape" and "nodes" in the types of docstrings are also attributes of several classes: none of them is meant.
+suppress_warnings = ["ref.python"]
 
 
 def setup(app: object) -> None:

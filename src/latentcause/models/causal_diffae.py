@@ -79,8 +79,6 @@ class CausalDiffAE(ImageModel):
 
     Attributes
     ----------
-    graph_ : CausalGraph
-        The one given, or learned.
     factors_ : FactorModel
         Of the labels; ``scm_`` and ``code_`` are its parts.
     module_ : CausalAutoencoder
