@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentcause.datasets.field_systems import FieldSystem, nonlinear_three, random_field_system, three_fields
+    from latentcause.datasets.hokkaido import HokkaidoMaps, load_hokkaido
     from latentcause.datasets.images.digits import digits
     from latentcause.datasets.images.factor_images import FactorImages
     from latentcause.datasets.images.morphomnist import morphomnist
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FactorImages",
     "FieldSystem",
+    "HokkaidoMaps",
     "InterventionalSample",
     "InterventionalSystem",
     "SachsCells",
     "SachsPanel",
     "digits",
     "interventional_system",
+    "load_hokkaido",
     "load_sachs",
     "morphomnist",
     "nonlinear_three",
@@ -42,12 +45,14 @@ __all__ = [
 _MODULE_OF = {
     "FactorImages": "images.factor_images",
     "FieldSystem": "field_systems",
+    "HokkaidoMaps": "hokkaido",
     "InterventionalSample": "interventional",
     "InterventionalSystem": "interventional",
     "SachsCells": "sachs",
     "SachsPanel": "sachs",
     "digits": "images.digits",
     "interventional_system": "interventional",
+    "load_hokkaido": "hokkaido",
     "load_sachs": "sachs",
     "morphomnist": "images.morphomnist",
     "nonlinear_three": "field_systems",
