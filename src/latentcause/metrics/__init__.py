@@ -1,5 +1,5 @@
-"""How well latent variables were recovered, the limit that no method can pass, how far a graph is from the truth, and how good
-counterfactual images are."""
+"""How well latent variables were recovered, the limit that no method can pass, how far a graph is from the truth, how good
+counterfactual images are, and how good forecasts."""
 
 from latentcause.metrics.counterfactuals import (
     CounterfactualReport,
@@ -9,6 +9,16 @@ from latentcause.metrics.counterfactuals import (
 )
 from latentcause.metrics.disentanglement import DCI, dci
 from latentcause.metrics.factor_predictor import FactorPredictor, train_factor_predictor
+from latentcause.metrics.forecasts import (
+    Reliability,
+    coverage,
+    crps,
+    mean_absolute_percentage_error,
+    normalised_rmse,
+    pit,
+    pit_histogram,
+    reliability,
+)
 from latentcause.metrics.graphs import (
     GraphErrors,
     Scores,
@@ -34,6 +44,7 @@ __all__ = [
     "FactorChange",
     "FactorPredictor",
     "GraphErrors",
+    "Reliability",
     "Scores",
     "adjacency_scores",
     "align_columns",
@@ -41,14 +52,21 @@ __all__ = [
     "bayes_optimal_latents",
     "composition",
     "counterfactual_report",
+    "coverage",
+    "crps",
     "dci",
     "frobenius_error",
     "graph_errors",
     "l1_error",
+    "mean_absolute_percentage_error",
     "mean_correlation_coefficient",
+    "normalised_rmse",
+    "pit",
+    "pit_histogram",
     "psnr",
     "relative_mse",
     "relative_mse_by_domain",
+    "reliability",
     "ssim",
     "structural_hamming_distance",
     "structural_intervention_distance",
