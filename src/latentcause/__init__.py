@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentcause import datasets, discovery, fields, metrics, observation, plots
+    from latentcause import datasets, discovery, fields, metrics, observation, plots, posteriors
     from latentcause.data import LabelledImages, MultiDomainData
     from latentcause.data.gridded_observations import GriddedObservations
     from latentcause.discovery.cpdag import CPDAG
@@ -40,6 +40,7 @@ __all__ = [
     "metrics",
     "observation",
     "plots",
+    "posteriors",
     "save",
 ]
 
