@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import latentcause as lc
-from latentcause.posteriors import exceedance, pit_histograms, scores, summarise, to_chains
+from latentcause.posteriors import exceedance, scores, summarise, to_chains
 
 SYSTEM = lc.datasets.three_fields((16,))
 
@@ -75,9 +75,6 @@ def test_truths_by_name_or_in_order() -> None:
     dataset = xr.Dataset({"b": (("y", "x"), truth[1])})
     for given_truth in ({"b": truth[1]}, dataset):
         assert scores(posterior, given_truth).equals(by_order.loc[["b"]])
-    histograms = pit_histograms(posterior, {"b": truth[1]}, bins=5)
-    np.testing.assert_allclose(histograms.sum(axis=1), 1)
-    assert histograms.shape == (1, 5)
     b, y = posterior["b"].to_numpy()[:, ~np.isnan(truth[1])], truth[1][~np.isnan(truth[1])]
     assert by_order.loc["b", "rmse"] == pytest.approx(np.sqrt(np.mean((b.mean(0) - y) ** 2)))
     assert by_order.loc["b", "crps"] == pytest.approx(lc.metrics.crps(b, y).mean())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["exceedance", "pit_histograms", "scores", "summarise", "to_chains"]
+__all__ = ["exceedance", "scores", "summarise", "to_chains"]
 
 
 def summarise(
@@ -120,21 +120,6 @@ def scores(posterior: xr.Dataset, truth: Any, levels: Sequence[float] = (0.5, 0.
             **{f"coverage_{level:g}": share for level, share in zip(levels, covered, strict=True)},
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("node")
-
-
-def pit_histograms(posterior: xr.Dataset, truth: Any, bins: int = 10) -> pd.DataFrame:
-    """`latentcause.metrics.pit_histogram` of each node: a row for each, a column for each bin, named by its lower edge.
-
-    Raises
-    ------
-    ValueError
-        As `scores`.
-    """
-    import pandas as pd
-
-    rows = {node: forecasts.pit_histogram(draws, y, bins) for node, draws, y in _with_truth(posterior, truth)}
-    edges = [round(edge, 6) for edge in np.linspace(0, 1, bins + 1)[:-1]]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=edges).rename_axis("node")
 
 
 def to_chains(posterior: xr.Dataset, chains: int = 1) -> xr.Dataset:
