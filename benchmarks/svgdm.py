@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import latentcause as lc
-from latentcause.diffusion import DDIM, ObservedDenoiser, times
+from latentcause.diffusion import DDIM, times
 from latentcause.models.svgdm import FIRST, LAST, POWER
 from latentcause.writing import write_atomically
 
@@ -102,8 +102,7 @@ def judged(
 def mapped(model: lc.SVGDM) -> tuple[Tensor, Tensor, float]:
     """Mean and covariance of the samples, the sampler being affine."""
     size = model.joint_.mean.numel()
-    prior = model._denoiser(torch.device("cpu"), torch.float64)
-    denoiser = ObservedDenoiser(prior, model.observations_.to("cpu", torch.float64), model.guidance)
+    denoiser = model.denoiser()
     clock = times(model.steps, FIRST, LAST, POWER)
     alpha, sigma = denoiser.levels(torch.zeros(1, dtype=torch.float64), float(clock[0]))
     anchor = torch.nan_to_num(model.observations_.pseudo_inverse()).double().flatten()

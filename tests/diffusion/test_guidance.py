@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from latentcause import CausalGraph, GriddedObservations
 from latentcause.datasets import three_fields
-from latentcause.diffusion import DDIM, Cosine, ObservedDenoiser, conjugate_gradients, times
+from latentcause.diffusion import DDIM, Cosine, Denoiser, ObservedDenoiser, Prediction, conjugate_gradients, times
 from latentcause.fields import JointDenoiser, JointGaussian, LocalDenoiser
 from latentcause.observation import BernoulliError, Observation, block_mean
 
@@ -97,7 +97,10 @@ def test_conjugate_gradients_solve_every_row(size, seed):
     root = torch.randn(size, size, generator=generator, dtype=torch.float64)
     matrix, right = root @ root.T + torch.eye(size), torch.randn(4, size, generator=generator, dtype=torch.float64)
     right[0] = 0
-    found = conjugate_gradients(lambda v: v @ matrix, right, passes=5 * size, tolerance=1e-12)
+    found, _, refused = conjugate_gradients(
+        lambda v: v @ matrix, torch.zeros_like, right, passes=5 * size, tolerance=1e-12
+    )
+    assert not refused.any()
     torch.testing.assert_close(found, torch.linalg.solve(matrix, right.T).T, atol=1e-9, rtol=1e-9)
 
 
@@ -108,8 +111,35 @@ def test_rows_that_are_solved_stay_as_they_are(size, seed):
     right = torch.randn(3, size, generator=generator, dtype=torch.float64)
     right[0] = matrix[0] * (1 + 1e-3 * torch.randn(size, generator=generator))  # nearly solved by the first step
     right[0, 1:] += 1e-3
-    found = conjugate_gradients(lambda v: v @ matrix, right, passes=20 * size, tolerance=0.01)
-    assert ((right - found @ matrix).norm(dim=1) <= 0.011 * right.norm(dim=1)).all()
+    found, left, _ = conjugate_gradients(
+        lambda v: v @ matrix, torch.zeros_like, right, passes=20 * size, tolerance=0.01
+    )
+    true_left = (right - found @ matrix).norm(dim=1) / right.norm(dim=1)
+    assert (true_left <= 0.011).all()
+    torch.testing.assert_close(left, true_left, atol=1e-6, rtol=0)
+
+
+class Folded(Denoiser):
+    """A denoiser whose Jacobian is negative wherever x_t is."""
+
+    schedule = PRIOR.schedule
+
+    def __call__(self, x_t, t):
+        alpha, sigma = self.levels(x_t, t)
+        return Prediction.of(0.5 * x_t.abs(), "data", x_t, alpha, sigma)
+
+
+def test_rows_whose_jacobian_is_no_covariance_take_the_fallbacks():
+    observations = GriddedObservations(["a"], (1,), {"a": Observation([3.0], block_mean((1,), 1), noise=0.1)})
+    moments = JointDenoiser(JointGaussian.dense(torch.zeros(1, 1), torch.ones(1, 1)), Cosine())
+    x_t, t = torch.tensor([[[-2.0]], [[2.0]]], dtype=torch.float64), torch.tensor([0.5, 0.5], dtype=torch.float64)
+    guided = ObservedDenoiser(Folded(), observations, fallback=moments)
+    variance = moments.linearised(x_t, t)[1](torch.ones_like(x_t))[0].item()
+    alpha, sigma = Cosine().at(0.5)
+    for row, v in enumerate((variance, 0.5 * float(sigma**2 / alpha))):
+        assert guided(x_t, t).data[row].item() == pytest.approx(1 + v / (v + 0.01) * (3.0 - 1))
+    alone = ObservedDenoiser(Folded(), observations)(x_t, t).data
+    assert alone[0].item() == pytest.approx(1)  # without a fallback there is no pull at all
 
 
 def test_unknown_guidance_is_refused():

@@ -13,6 +13,7 @@ from latentcause.diffusion import (
     DDIM,
     DDPM,
     Cosine,
+    DPMSolver,
     EulerMaruyama,
     GaussianDenoiser,
     Heun,
@@ -52,7 +53,11 @@ def order_of(errors: dict[int, float]) -> float:
 # --- deterministic samplers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (Heun, 2)])
+def flow_solver(denoiser) -> DPMSolver:
+    return DPMSolver(denoiser, 0.0)
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (Heun, 2), (flow_solver, 2)])
 @pytest.mark.parametrize("schedule", [VariancePreserving(), Cosine(), VarianceExploding(0.01, 20)], ids=repr)
 def test_the_order_on_the_probability_flow_is_that_of_theory(sampler, order, schedule):
     denoiser = exact(schedule)
@@ -66,7 +71,7 @@ def test_the_order_on_the_probability_flow_is_that_of_theory(sampler, order, sch
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), ZeroTerminal(LinearDDPM()), LinearDDPM()], ids=repr)
-@pytest.mark.parametrize("sampler", [DDIM, Heun])
+@pytest.mark.parametrize("sampler", [DDIM, Heun, flow_solver])
 def test_deterministic_samplers_reach_the_data_from_pure_noise(sampler, schedule):
     found = sampler(exact(schedule))(start(20_000), 100)
     assert torch.allclose(found.mean(0), MEAN, atol=0.03)
@@ -160,6 +165,37 @@ def test_euler_maruyama_has_strong_order_one():
     assert torch.allclose(EulerMaruyama(denoiser).step(x, t, s, z), by_hand)
 
 
+def variance_of_many(sampler, grid: torch.Tensor, variance: float, monkeypatch) -> float:
+    """As `variance_after`, of a sampler with a memory: row 0 starts at 1 without noise, row k has noise 1 in step k alone."""
+    rows = torch.eye(len(grid), 1, dtype=torch.float64)
+    draws = iter(torch.eye(len(grid), dtype=torch.float64)[1:, :, None])
+    monkeypatch.setattr("latentcause.diffusion.samplers._noise", lambda x, generator: next(draws))
+    found = sampler(rows, grid).square()
+    return float(variance * found[0] + found[1:].sum())
+
+
+@pytest.mark.parametrize("eta", [1.0, 2.0, 4.0])  # at 0.5 the error changes its sign on the way
+def test_the_multistep_solver_keeps_variances_to_second_order(eta, monkeypatch):
+    schedule, v = VariancePreserving(), 0.3
+    denoiser, errors = one_dimensional(v, schedule), {}
+    before, truth = (float(a**2 * v + s**2) for a, s in (schedule.at(t) for t in (0.8, 0.1)))
+    for steps in (100, 200, 400, 800):
+        found = variance_of_many(DPMSolver(denoiser, eta), times(steps, 0.8, 0.1), before, monkeypatch)
+        errors[steps] = abs(found - truth)
+    assert order_of(errors) == pytest.approx(2, abs=0.25)
+
+
+def test_the_multistep_solver_forgets_the_run_before():
+    sampler, x, grid = DPMSolver(exact(Cosine())), start(5), times(8, 1.0, 0.2)
+    first, second = (sampler(x, grid, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first, second)
+    # A step that goes on from no other is one of DDPM's family: exact for one point.
+    t, s = 0.6, 0.5
+    one_point = one_dimensional(1e-12, Cosine())
+    plain = DPMSolver(one_point).step(x[:, :1], t, s, torch.Generator().manual_seed(0))
+    assert torch.allclose(plain, DDIM(one_point, 1.0).step(x[:, :1], t, s, torch.Generator().manual_seed(0)))
+
+
 @pytest.mark.parametrize(("variance", "kind"), [(1.0, "forward"), (1e-12, "posterior")])
 def test_ddpm_is_exact_at_any_number_of_steps_for_the_data_its_variance_is_made_for(variance, kind):
     denoiser = one_dimensional(variance, Cosine())
@@ -217,6 +253,8 @@ def test_the_corrector_pulls_towards_the_right_variance():
         lambda d: DDIM(d, 0.5),
         lambda d: DDIM(d, 1.0),
         EulerMaruyama,
+        DPMSolver,
+        lambda d: DPMSolver(d, 3.0),
         lambda d: PredictorCorrector(EulerMaruyama(d)),
     ],
 )
@@ -281,6 +319,7 @@ def test_one_probe_is_exact_where_the_dimensions_do_not_mix_and_unbiased_where_t
     ("ask", "message"),
     [
         (lambda: DDIM(exact(), -1), "eta=-1"),
+        (lambda: DPMSolver(exact(), -1), "eta=-1"),
         (lambda: DDPM(exact(), "large"), "unknown variance 'large'"),
         (lambda: DDPM(exact())(start(2), 3), "give a generator"),
         (lambda: DDIM(exact())(start(2), torch.tensor([0.1, 0.5])), "falling times"),

@@ -38,7 +38,7 @@ def test_with_exact_scores_samples_have_the_exact_moments(exact):
     for i, node in enumerate(SYSTEM.graph.nodes):
         z = found[node].to_numpy()
         assert np.abs((z.mean(0) - mean[i].numpy()) / sd[i]).max() < 0.15
-        assert np.mean(z.var(0, ddof=1) / sd[i] ** 2) == pytest.approx(0.97, abs=0.04)
+        assert np.mean(z.var(0, ddof=1) / sd[i] ** 2) == pytest.approx(1, abs=0.03)
 
 
 def test_a_posterior_is_a_dataset_on_the_grid(exact):
@@ -69,7 +69,7 @@ def test_networks_learn_what_is_not_gaussian():
     model = SVGDM(graph, z, form="sites", epochs=30, learning_rate=5e-3, channels=16, device="cpu")
     model.fit(GriddedObservations(graph, (4,), {"z1": Observation([2.0, -2.0, 0.0, 1.0], noise=0.1)}))
     z2 = model.sample_posterior(300, generator=0)["z2"].mean("sample").to_numpy()
-    np.testing.assert_allclose(z2, [4, 4, 0, 1], atol=0.6)
+    np.testing.assert_allclose(z2, [3.93, 3.93, 0.01, 0.99], atol=0.2)
     gaussian = SVGDM(graph, z, form="sites", scores="gaussian", device="cpu").fit(model.observations_)
     z2 = gaussian.sample_posterior(300, generator=0)["z2"].mean("sample").to_numpy()
     np.testing.assert_allclose(z2, 1, atol=0.3)

@@ -4,7 +4,15 @@ from latentcause.diffusion.denoisers import Denoiser, GaussianDenoiser, GuidedDe
 from latentcause.diffusion.guidance import Guidance, Observations, ObservedDenoiser, conjugate_gradients
 from latentcause.diffusion.likelihood import log_likelihood
 from latentcause.diffusion.losses import denoising_loss, draw_times, loss_weight, noised
-from latentcause.diffusion.samplers import DDIM, DDPM, EulerMaruyama, Heun, PredictorCorrector, Sampler
+from latentcause.diffusion.samplers import (
+    DDIM,
+    DDPM,
+    DPMSolver,
+    EulerMaruyama,
+    Heun,
+    PredictorCorrector,
+    Sampler,
+)
 from latentcause.diffusion.schedules import (
     Cosine,
     LinearDDPM,
@@ -19,6 +27,7 @@ __all__ = [
     "DDIM",
     "DDPM",
     "Cosine",
+    "DPMSolver",
     "Denoiser",
     "EulerMaruyama",
     "GaussianDenoiser",

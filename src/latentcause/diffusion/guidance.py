@@ -11,6 +11,7 @@ from torch import Tensor
 from latentcause.diffusion.denoisers import Denoiser, Prediction
 
 Guidance = Literal["gaussian", "plug-in", "anchor"]
+PROBES = 8  # random signs from which a diagonal is estimated
 
 
 class Observations(Protocol):
@@ -44,8 +45,8 @@ class ObservedDenoiser(Denoiser):
       (moment matching: Rozet et al., Learning diffusion priors from observations by expectation maximization, 2024, Eq. 15).
     - ``plug-in``: zhat taken for z, so that zhat + V A' R^-1 (y - A zhat): the gradient of log p(y | zhat) (Chung et al.,
       Diffusion posterior sampling, 2023). Too sure of the observations wherever V is not small.
-    - ``anchor``: zhat + lambda(t) (phi(y) - zhat) with phi the pseudo-inverse of A and lambda = alpha^2 v / (alpha^2 v + sigma^2)
-      on the pixels that are seen, v being ``anchor_variance``: the hand-set pull of paper 000, whose schedule it leaves open.
+    - ``anchor``: zhat + lambda(t) (phi(y) - zhat) with phi the pseudo-inverse of A and lambda = alpha^2 / (alpha^2 + sigma^2)
+      on the pixels that are seen: the hand-set pull of paper 000, which leaves its schedule open.
 
     Where y is not Gaussian in what it sees, each value gives way to the Gaussian site that matches the moments of its tilted
     density under N(A zhat, diag(A V A')) (``gaussian`` and ``plug-in``); for operators that are not linear, A is the derivative
@@ -57,14 +58,18 @@ class ObservedDenoiser(Denoiser):
         Of fields (n, d, *shape).
     observations : Observations
     how : {"gaussian", "plug-in", "anchor"}
+    fallback : Denoiser, optional
+        Of the same fields, whose V stands in for the prior's in rows where that is no covariance. A network's Jacobian can
+        have a negative direction, in which A V A' + R is nearly 0 and the pull without bound.
     passes : int
         Most steps of conjugate gradients for (A V A' + R)^-1. Each costs one product with V.
     tolerance : float
         At which they end: the residual's norm as a share of the right-hand side's, in every row.
-    probes : int
-        Random signs from which diag(A V A') is estimated, where a likelihood needs it.
-    anchor_variance : float
-        v.
+
+    Attributes
+    ----------
+    worst_residual : float
+        Largest share of a right-hand side that the solver has left so far.
 
     Raises
     ------
@@ -78,15 +83,14 @@ class ObservedDenoiser(Denoiser):
         observations: Observations,
         how: Guidance = "gaussian",
         *,
+        fallback: Denoiser | None = None,
         passes: int = 50,
         tolerance: float = 1e-4,
-        probes: int = 8,
-        anchor_variance: float = 1.0,
     ) -> None:
         if how not in get_args(Guidance):
             raise ValueError(f"unknown guidance {how!r}: choose one of {', '.join(get_args(Guidance))}")
-        self.prior, self.observations, self.how = prior, observations, how
-        self.passes, self.tolerance, self.probes, self.anchor_variance = passes, tolerance, probes, anchor_variance
+        self.prior, self.observations, self.how, self.fallback = prior, observations, how, fallback
+        self.passes, self.tolerance, self.worst_residual = passes, tolerance, 0.0
         self.schedule = prior.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
@@ -94,16 +98,20 @@ class ObservedDenoiser(Denoiser):
         if self.how == "anchor":
             found = self.prior(x_t, t)
             phi = self.observations.pseudo_inverse().to(found.data)
-            level = found.alpha.square() * self.anchor_variance
-            pull = level / (level + found.sigma.square())
+            pull = found.alpha.square() / (found.alpha.square() + found.sigma.square())
             data = torch.where(phi.isnan(), found.data, torch.lerp(found.data, phi.nan_to_num(), pull))
         else:
             found, covariance_times = self.prior.linearised(x_t, t)
-            data = found.data + covariance_times(self._pull(found.data, covariance_times))
+            data, refused = self._pulled(found.data, covariance_times)
+            rows = refused.nonzero()[:, 0]
+            if len(rows) and self.fallback is not None:
+                moments = t[rows] if isinstance(t, Tensor) and t.ndim else t
+                instead = self.fallback.linearised(x_t[rows], moments)[1]
+                data[rows] = self._pulled(found.data[rows], instead)[0]
         return Prediction.of(data, "data", x_t, found.alpha, found.sigma)
 
-    def _pull(self, zhat: Tensor, covariance_times: Callable[[Tensor], Tensor]) -> Tensor:
-        """A' (A V A' + R)^-1 (y - A zhat), or A' R^-1 (y - A zhat)."""
+    def _pulled(self, zhat: Tensor, covariance_times: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """zhat + V A' (A V A' + R)^-1 (y - A zhat), or with R^-1, and the rows where V is no covariance."""
         seen, y, variance = self.observations.apply(zhat), self.observations.values.to(zhat), None
 
         def seen_covariance_times(v: Tensor) -> Tensor:
@@ -112,12 +120,14 @@ class ObservedDenoiser(Denoiser):
         if not self.observations.is_gaussian:
             y, variance = self.observations.sites(seen, self._diagonal(seen_covariance_times, seen))
 
-        def total_times(v: Tensor) -> Tensor:
-            noise = self.observations.noise_times(v, variance)
-            return noise if self.how == "plug-in" else noise + seen_covariance_times(v)
+        def noise_times(v: Tensor) -> Tensor:
+            return self.observations.noise_times(v, variance)
 
-        weights = conjugate_gradients(total_times, y - seen, self.passes, self.tolerance)
-        return self.observations.pullback(zhat, weights)
+        covariance = torch.zeros_like if self.how == "plug-in" else seen_covariance_times
+        weights, left, refused = conjugate_gradients(covariance, noise_times, y - seen, self.passes, self.tolerance)
+        if not bool(refused.all()):
+            self.worst_residual = max(self.worst_residual, float(left[~refused].max()))
+        return zhat + covariance_times(self.observations.pullback(zhat, weights)), refused
 
     def _diagonal(self, times: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
         """The diagonal (n, M) of a matrix known by its products, from random signs (Bekas, Kokiopoulou and Saad 2007).
@@ -126,30 +136,46 @@ class ObservedDenoiser(Denoiser):
         """
         generator = torch.Generator(like.device).manual_seed(0)
         total = torch.zeros_like(like)
-        for _ in range(self.probes):
+        for _ in range(PROBES):
             signs = torch.randint(0, 2, like.shape[1:], generator=generator, device=like.device).to(like) * 2 - 1
             total += signs * times(signs.expand_as(like))
-        return (total / self.probes).clamp(min=1e-6)
+        return (total / PROBES).clamp(min=1e-6)
 
 
-def conjugate_gradients(times: Callable[[Tensor], Tensor], right: Tensor, passes: int, tolerance: float) -> Tensor:
-    """Solve M w = right for every row of right (n, m), M symmetric and positive definite, known by its products.
+def conjugate_gradients(
+    covariance_times: Callable[[Tensor], Tensor],
+    noise_times: Callable[[Tensor], Tensor],
+    right: Tensor,
+    passes: int,
+    tolerance: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve (C + R) w = right for every row of right (n, m); C and R symmetric, known by their products.
 
     Ends when every row's residual is below ``tolerance`` times the norm of its right-hand side, or after ``passes``. A row that
-    is solved, or in whose direction M is not positive (as rounding or a network's Jacobian can make it), stays as it is.
+    is solved stays as it is, and so does one that meets a direction in which C is negative, as no covariance is.
+
+    Returns
+    -------
+    w : Tensor (n, m)
+    left : Tensor (n,)
+        Norm of each row's residual as a share of its right-hand side's.
+    refused : Tensor of bool (n,)
+        Rows where C was negative.
     """
-    w, residual = torch.zeros_like(right), right
-    direction, size = residual, residual.square().sum(1, keepdim=True)
-    enough = tolerance**2 * size
+    w, residual, direction = torch.zeros_like(right), right, right
+    first = size = residual.square().sum(1, keepdim=True)
+    going, refused = size > 0, torch.zeros_like(size, dtype=torch.bool)
     for _ in range(passes):
-        if bool((size <= enough).all()):
+        if not bool(going.any()):
             break
-        product = times(direction)
+        of_covariance, of_noise = covariance_times(direction), noise_times(direction)
+        product = of_covariance + of_noise
         curvature = (direction * product).sum(1, keepdim=True)
-        going = (size > enough) & (curvature > 0)
-        step = torch.where(going, size / curvature.where(going, torch.ones_like(size)), 0.0)
+        refused |= going & ((direction * of_covariance).sum(1, keepdim=True) < 0)
+        going = going & ~refused
+        step = torch.where(going, size / curvature, 0.0)
         w, residual = w + step * direction, residual - step * product
         after = residual.square().sum(1, keepdim=True)
         direction = torch.where(going, residual + after / size * direction, 0.0)
-        size = torch.where(going, after, 0.0)
-    return w
+        size, going = after, going & (after > tolerance**2 * first)
+    return w, torch.where(first > 0, size / first, 0.0).sqrt()[:, 0], refused[:, 0]

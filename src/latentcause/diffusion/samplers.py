@@ -182,6 +182,56 @@ class EulerMaruyama(Sampler):
         return x_t - (t - s) * drift + (g2 * (t - s)).sqrt() * _noise(x_t, generator)
 
 
+class DPMSolver(Sampler):
+    """Second-order multistep solver of the reverse SDE, its noise and its return to the data scaled together by ``eta``.
+
+    With lambda = log(alpha / sigma), h = lambda_s - lambda_t and a = 1 + eta, a step is
+
+        x_s = (sigma_s / sigma_t) exp(-eta h) x_t + alpha_s (1 - exp(-a h)) D + sigma_s sqrt(1 - exp(-2 eta h)) z,
+
+    exact for a D that does not change, and D = x_0 + (x_0 - x_0') h / (2 h') extrapolates the denoiser's x_0 by that of the
+    step before. For every eta the diffusion has the same densities at all times: eta = 0 is the probability flow
+    (DPM-Solver++(2M); Lu et al., DPM-Solver++: fast solver for guided sampling, 2022, Algorithm 2), eta = 1 the reverse SDE
+    (their SDE-DPM-Solver++(2M)), and more is a flow with more Langevin steps (tau^2 in Xue et al., SA-Solver, 2023, Eq. 7):
+    these forget the errors of earlier times, such as those of an approximate guidance. One pass of the denoiser a step; the
+    first step, steps of other rows than the one before, and those from no signal or to no noise are of first order.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    eta : float
+        At least 0.
+    """
+
+    def __init__(self, denoiser: Denoiser, eta: float = 1.0) -> None:
+        if not eta >= 0:
+            raise ValueError(f"eta={eta}: give a number of at least 0")
+        self.denoiser, self.eta = denoiser, eta
+        self._before: tuple[float, Tensor, Tensor] | None = None
+
+    def __call__(
+        self, x: Tensor, times: Tensor | int, generator: torch.Generator | None = None, label: str = "sampling"
+    ) -> Tensor:
+        """As for every sampler; what earlier calls left behind is forgotten."""
+        self._before = None
+        return super().__call__(x, times, generator, label)
+
+    def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
+        """One step; it remembers its estimate for a step that goes on from s."""
+        alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
+        h = (alpha_s.log() - sigma_s.log()) - (alpha_t.log() - sigma_t.log())
+        data = towards = self.denoiser(x_t, t).data
+        if self._before is not None and self._before[0] == t and self._before[1].shape == x_t.shape and h.isfinite():
+            _, before, h_before = self._before
+            towards = data + (data - before) * (h / (2 * h_before))
+        self._before = (s, data, h)
+        if self.eta == 0:
+            return sigma_s / sigma_t * x_t + alpha_s * (1 - (-h).exp()) * towards
+        kept, noise = (-self.eta * h).exp(), (1 - (-2 * self.eta * h).exp()).sqrt()
+        drawn = sigma_s / sigma_t * kept * x_t + alpha_s * (1 - kept * (-h).exp()) * towards
+        return drawn + sigma_s * noise * _noise(x_t, generator)
+
+
 class Heun(Sampler):
     """The probability flow d(x / alpha) = eps d(sigma / alpha) by Heun's method, of second order.
 

@@ -120,8 +120,7 @@ class FactorModel:
         factors = self.solved(noise[labelled])
         for j, name in enumerate(self.code.names):
             if name not in self.code.levels and self.graph.parents(name):
-                own = factors[:, j]
-                marginal = -0.5 * ((own - own.mean()).square() / own.var() + own.var().log())
+                marginal = -0.5 * factors[:, j].square()  # the code's scale has mean 0 and variance 1
                 given = -0.5 * (noise[labelled, j].square() / self.noise_variance[j] + self.noise_variance[j].log())
                 log_ratio[labelled] += marginal - given
         ratio = log_ratio.clamp(max=np.log(MOST_RATIO)).exp()

@@ -16,11 +16,13 @@ LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
 
 
 class FieldScores(nn.Module):
-    """E[z_i | what node i sees of z_t] = Gaussian estimate + r_i(t) network_i, trained by denoising score matching.
+    """E[z_i | what node i sees of z_t] = Gaussian estimate + c_i(t) r_i(t) network_i, trained by denoising score matching.
 
     The Gaussian estimate has the draws' own mean and covariance, so that the network, which starts at zero, learns only what is
     not Gaussian. r_i^2 = v_i sigma^2 / (alpha^2 v_i + sigma^2) is the variance that z_i keeps under its own noise alone, v_i
-    its variance: the network's target is of order 1 at every time. The loss is the squared error in units of r.
+    its variance; the loss is the squared error in units of r. c_i^2 = alpha^2 v_i / (alpha^2 v_i + sigma^2) is the share of
+    signal: what is left to correct goes with it, and without it (sigma^2 / alpha) times the network's derivative, of which
+    guidance makes a covariance, would grow without bound as the signal goes.
 
     Parameters
     ----------
@@ -46,8 +48,12 @@ class FieldScores(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[z | z_t] (n, d, *shape), at times (n,)."""
-        estimate, root = self._estimate(x_t, t)
-        return estimate + root * self._correction(x_t, estimate, t)
+        alpha, sigma = self.gaussian.levels(x_t, t)
+        variance = self.variance.to(x_t).reshape(1, -1, *[1] * (x_t.ndim - 2))
+        total = alpha.square() * variance + sigma.square()
+        estimate = self.gaussian(x_t, t).data
+        correction = self.network(x_t / total.sqrt(), estimate / variance.sqrt(), t)
+        return estimate + alpha * sigma * variance / total * correction
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         """Times, and noise of the shape of the fields."""
@@ -58,27 +64,10 @@ class FieldScores(nn.Module):
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Squared error (n,) of the estimate in units of r, mean over nodes and pixels."""
         z, t, noise = batch
-        alpha, sigma = self._levels(z, t)
-        x_t = alpha * z + sigma * noise
-        estimate, root = self._estimate(x_t, t)
-        return ((z - estimate) / root - self._correction(x_t, estimate, t)).square().flatten(1).mean(1)
-
-    def _estimate(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = self._levels(x_t, t)
-        return self.gaussian(x_t, t).data, (
-            self._variance(x_t) * sigma.square() / (alpha.square() * self._variance(x_t) + sigma.square())
-        ).sqrt()
-
-    def _correction(self, x_t: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self._levels(x_t, t)
-        variance = self._variance(x_t)
-        return self.network(x_t / (alpha.square() * variance + sigma.square()).sqrt(), estimate / variance.sqrt(), t)
-
-    def _variance(self, like: Tensor) -> Tensor:
-        return self.variance.to(like).reshape(1, -1, *[1] * (like.ndim - 2))
-
-    def _levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self.gaussian.levels(x_t, t)
+        alpha, sigma = self.gaussian.levels(z, t)
+        variance = self.variance.to(z).reshape(1, -1, *[1] * (z.ndim - 2))
+        error = (self(alpha * z + sigma * noise, t) - z).square()
+        return (error * (alpha.square() / sigma.square() + 1 / variance)).flatten(1).mean(1)
 
 
 class LearnedDenoiser(Denoiser):

@@ -104,8 +104,8 @@ class UNet(nn.Module):
 class ImageNorm(nn.Module):
     """An image's channels and pixels together to mean 0 and variance 1, then each channel scaled and shifted.
 
-    A group norm of one group. In channels-last order an image is one row in memory, which makes it twice as fast on a CPU as
-    a norm over several groups. (A norm of each pixel's channels is no faster and forgets how bright a pixel is.)
+    A group norm of one group. In channels-last order an image is one row in memory: with norms over eight groups a training
+    step takes a third longer on a CPU. (A norm of each pixel's channels is no faster and forgets how bright a pixel is.)
 
     Parameters
     ----------
