@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from latentcause import io
@@ -19,6 +21,20 @@ from latentcause.data import MultiDomainData
 from latentcause.graph import CausalGraph
 from latentcause.io import load, read_notes, save
 from latentcause.models.base import LatentModel
+from latentcause.observation import (
+    BernoulliError,
+    Component,
+    CorrelatedError,
+    FunctionOperator,
+    GaussianError,
+    LogNormalError,
+    MixtureEmission,
+    Observation,
+    block_mean,
+    gaussian_blur,
+    identity,
+    points,
+)
 
 REGISTRY = {"MeanModel": __name__}
 GRAPH = CausalGraph.from_edges([("b", "a")], nodes=["a", "b", "c"])
@@ -133,6 +149,54 @@ def test_the_file_is_plain_safetensors_with_json(saved: Path) -> None:
     assert (metadata["format"], metadata["version"], metadata["class"]) == ("latentcause", "1", "MeanModel")
     graph = json.loads(metadata["params"])["graph"]
     assert graph == {"__graph__": {"nodes": ["a", "b", "c"], "edges": [["b", "a"]]}}
+
+
+def test_parameters_named_among_the_fitted_values_are_left_to_them(data: MultiDomainData, tmp_path: Path) -> None:
+    model = MeanModel(GRAPH, setting=print).fit(data)
+    plain = model.fitted_state
+    model.fitted_state = lambda: (plain()[0], {**plain()[1], "setting": "stands for it"})
+    save(model, tmp_path / "m.safetensors", REGISTRY)
+    assert load(tmp_path / "m.safetensors", REGISTRY).setting is None
+
+
+OPERATORS = {
+    "every pixel": identity((4, 5)),
+    "blocks": block_mean((4, 5), 2, 0.5, partial=True),
+    "blurred points": points((4, 5), [[1.2, 3.4], [0.5, 4.0]]) @ gaussian_blur((4, 5), 1),
+}
+NOISES = {
+    "number": lambda m: GaussianError(0.5),
+    "one per cell": lambda m: LogNormalError(np.linspace(0.1, 1, m)),
+    "yes or no": lambda m: BernoulliError(2.0, -1.0),
+    "classes": lambda m: MixtureEmission(Component("logit-normal", 1.0, 0.5), Component("normal", -1.0, 0.2)),
+    "dense": lambda m: CorrelatedError(np.eye(m) + 0.5),
+    "sparse": lambda m: CorrelatedError(sparse.identity(m, format="csr") * 2.0),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("noise", NOISES)
+def test_observations_come_back(operator: str, noise: str, data: MultiDomainData, tmp_path: Path) -> None:
+    sees = OPERATORS[operator]
+    errs = NOISES[noise](sees.size)
+    drawn = torch.Generator().manual_seed(0)
+    field = torch.randn(3, 4, 5, generator=drawn, dtype=torch.float64)
+    observation = Observation(errs.sample(sees(field[0]), drawn).clamp(0.01, 0.99), sees, errs, "map.tif, band 1")
+    assert io.can_save(observation)
+    save(MeanModel(GRAPH, setting=[observation]).fit(data), tmp_path / "m.safetensors", REGISTRY)
+    (again,) = load(tmp_path / "m.safetensors", REGISTRY).setting
+    assert again.name == observation.name
+    np.testing.assert_array_equal(again.values, observation.values)
+    assert (again.operator.shape, again.operator.grid) == (sees.shape, sees.grid)
+    torch.testing.assert_close(again.operator(field), sees(field), atol=0, rtol=0)
+    values = torch.as_tensor(observation.values).ravel()
+    torch.testing.assert_close(
+        again.noise.log_prob(values, sees(field)), errs.log_prob(values, sees(field)), atol=0, rtol=0
+    )
+
+
+def test_functions_of_a_field_can_not_be_saved() -> None:
+    assert not io.can_save(Observation(np.zeros(2), FunctionOperator(lambda z: z.square(), (2,)), noise=1.0))
 
 
 # --- what can't be saved ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -42,25 +42,41 @@ REGISTRY: dict[str, str] = {
 """``{class name: module}`` of the models that a file may hold; nothing else is ever imported or run by ``load``."""
 
 PARTS: dict[str, str] = {
+    "BernoulliError": "latentcause.observation",
     "CategoricalMechanism": "latentcause.scm",
+    "Component": "latentcause.observation",
+    "CorrelatedError": "latentcause.observation",
     "DummyCoded": "latentcause.scm",
     "EmpiricalNoise": "latentcause.scm",
     "FactorCode": "latentcause.models.factor_code",
     "FitSettings": "latentcause.scm.fitting.nodes",
+    "GaussianError": "latentcause.observation",
     "GaussianNoise": "latentcause.scm",
+    "Grid": "latentcause.observation",
     "KernelNoise": "latentcause.scm",
+    "Kronecker": "latentcause.observation.matrices",
     "LinearMechanism": "latentcause.scm",
+    "LinearOperator": "latentcause.observation",
+    "LogNormalError": "latentcause.observation",
+    "Matern": "latentcause.fields",
+    "MixtureEmission": "latentcause.observation",
     "MonotoneSpline": "latentcause.scm",
     "NeuralMechanism": "latentcause.scm",
+    "Observation": "latentcause.observation",
     "PostNonlinearMechanism": "latentcause.scm",
+    "SparseMatrix": "latentcause.observation.matrices",
     "SplineMechanism": "latentcause.scm",
+    "SquaredExponential": "latentcause.fields",
     "TreeMechanism": "latentcause.scm",
     "UniformBSpline": "latentcause.splines",
+    "White": "latentcause.fields",
 }
-"""``{class name: module}`` of the data classes that a model's parameters may hold: a file keeps their fields."""
+"""``{class name: module}`` of the classes whose objects a model's parameters and fitted values may hold.
 
-HOLDING_CODE = ("FunctionMechanism", "GeneralMechanism")
-"""Data classes with a function among their fields, which no file can hold."""
+A file keeps what their constructor takes, which each has as attributes of the same names."""
+
+HOLDING_CODE = ("FunctionMechanism", "FunctionOperator", "GeneralMechanism")
+"""Classes with a function among their fields, which no file can hold."""
 
 
 def save(
@@ -74,8 +90,9 @@ def save(
 
     Tensors hold the arrays of ``fitted_state()`` by name, and arrays among the constructor's parameters as
     ``param:NAME``. The header's metadata hold the format and its version, the class name, and the parameters and the
-    other fitted values as JSON, and ``notes``: anything that JSON can hold and ``read_notes`` is to give back. The file
-    appears under its name once it is complete.
+    other fitted values as JSON, and ``notes``: anything that JSON can hold and ``read_notes`` is to give back. A parameter
+    with the name of a fitted value is None in the file: ``restore_state`` sets it. The file appears under its name once it is
+    complete.
 
     Raises
     ------
@@ -94,7 +111,10 @@ def save(
     reserved = [key for key in tensors if ":" in key]
     if reserved:
         raise ValueError(f"fitted array {reserved[0]!r} of {name} has a colon in its name: rename it")
-    params = {key: _encode(value, f"param:{key}", tensors) for key, value in model.get_params(deep=False).items()}
+    params = {
+        key: None if key in values else _encode(value, f"param:{key}", tensors)
+        for key, value in model.get_params(deep=False).items()
+    }
     fitted = {key: _encode(value, f"value:{key}", tensors) for key, value in values.items()}
     metadata = {
         "format": FORMAT,
@@ -151,6 +171,15 @@ def load(path: str | Path, registry: Mapping[str, str] = REGISTRY) -> Any:
     return model
 
 
+def can_save(value: Any) -> bool:
+    """Whether a file can hold the value among a model's parameters or fitted values."""
+    try:
+        _encode(value, "", {})
+    except TypeError:
+        return False
+    return True
+
+
 def read_notes(path: str | Path) -> dict[str, Any]:
     """The notes that ``save`` put beside the model, empty where there are none.
 
@@ -182,9 +211,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 def _encode(value: Any, where: str, tensors: dict[str, np.ndarray]) -> Any:
-    """The value as JSON holds it; arrays go to ``tensors`` under the name ``where``."""
+    """The value as JSON holds it; arrays and tensors go to ``tensors`` under the name ``where``."""
     if isinstance(value, np.generic):
         value = value.item()
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, CausalGraph):
@@ -200,9 +231,12 @@ def _encode(value: Any, where: str, tensors: dict[str, np.ndarray]) -> Any:
         return {"__dict__": pairs} if any(key.startswith("__") for key in value) else pairs
     name = type(value).__name__
     if name in HOLDING_CODE:
-        raise TypeError(f"{where} is a {name}, which holds code: only mechanisms made of numbers can be saved")
+        raise TypeError(f"{where} is a {name}, which holds code: only what is made of numbers can be saved")
+    if name == "csr_matrix":
+        parts = {key: _encode(getattr(value, key), f"{where}/{key}", tensors) for key in ("data", "indices", "indptr")}
+        return {"__sparse__": list(value.shape), **parts}
     if name in PARTS and _model_class(name, PARTS) is type(value):
-        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        fields = inspect.signature(type(value)).parameters
         return {
             "__object__": name,
             "fields": {key: _encode(getattr(value, key), f"{where}/{key}", tensors) for key in fields},
@@ -222,6 +256,11 @@ def _decode(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
         return tensors[value["__array__"]]
     if "__tuple__" in value:
         return tuple(_decode(value["__tuple__"], tensors))
+    if "__sparse__" in value:
+        from scipy import sparse
+
+        parts = tuple(_decode(value[key], tensors) for key in ("data", "indices", "indptr"))
+        return sparse.csr_matrix(parts, shape=value["__sparse__"])
     if "__object__" in value:
         fields = {key: _decode(item, tensors) for key, item in value["fields"].items()}
         return _model_class(value["__object__"], PARTS)(**fields)
