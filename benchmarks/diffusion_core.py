@@ -52,6 +52,7 @@ from torch import Tensor
 from latentcause.diffusion import (
     DDIM,
     DDPM,
+    DPMSolver,
     Cosine,
     EulerMaruyama,
     GuidedDenoiser,
@@ -137,6 +138,18 @@ def along(what: str, peer: str, ours: Step, theirs: Step, grid: Tensor, x: Tenso
         mine, yours = ours(mine, t, s, torch.Generator().manual_seed(number)), at_yours
         apart.append((mine - at_mine).abs().max())
     return Agreement(what, peer, len(apart), float(torch.stack(apart).max()), float((mine - yours).abs().max()))
+
+
+def apart(what: str, peer: str, ours: Step, theirs: Step, grid: Tensor) -> Agreement:
+    """Of two samplers with memories, each on a path of its own, with the same draws."""
+    mine = yours = rows(SEED)
+    gaps = []
+    for number, (t, s) in enumerate(pairwise(grid.tolist())):
+        mine, yours = (
+            step(x, t, s, torch.Generator().manual_seed(number)) for step, x in ((ours, mine), (theirs, yours))
+        )
+        gaps.append((mine - yours).abs().max())
+    return Agreement(what, peer, len(gaps), float(torch.stack(gaps).max()), float(gaps[-1]))
 
 
 # --- schedules ---------------------------------------------------------------------------------------------------------
@@ -317,6 +330,11 @@ def diffusers_samplers() -> Iterator[Agreement]:
             for eta in (0.0, 0.5, 1.0):
                 step = peers.diffusers_ddim(raw, STEPS, prediction, eta)
                 yield along(f"DDIM, eta {eta}: {where}", "diffusers DDIM", DDIM(ours, eta).step, step, times(STEPS))
+    for eta, algorithm in ((0.0, "dpmsolver++"), (1.0, "sde-dpmsolver++")):
+        step, sampler = peers.diffusers_multistep(mixture, ancestral, algorithm), DPMSolver(mixture, eta)
+        yield apart(
+            f"DPM-Solver, eta {eta}: linear DDPM, mixture", "diffusers DPMSolver", sampler.step, step, ancestral
+        )
     yield diffusers_inversion(mixture, 0)
     yield diffusers_inversion(mixture, INVERSION_PASSES)
     exact = Mixture(VariancePreserving(), SEED)

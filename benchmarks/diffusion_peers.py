@@ -113,6 +113,24 @@ def diffusers_ddim(network: Callable[[Tensor, Tensor], Tensor], steps: int, pred
     return step
 
 
+def diffusers_multistep(denoiser: Denoiser, grid: Tensor, algorithm: str) -> Step:
+    """Their second-order multistep solver on the linear schedule; it wants the noise, and has a memory of its own."""
+    import diffusers
+
+    with patch.object(torch, "float32", torch.float64):
+        scheduler = diffusers.DPMSolverMultistepScheduler(TABLE, algorithm_type=algorithm, lower_order_final=False)
+    scheduler.set_timesteps(timesteps=[table_index(t) for t in grid[:-1].tolist()])
+    alpha, sigma = denoiser.schedule.at(grid)
+    scheduler.sigmas = sigma / alpha  # theirs are rounded to float32
+
+    def step(x_t: Tensor, t: float, s: float, generator: torch.Generator) -> Tensor:
+        noise = denoiser(x_t, t).noise
+        with patch.object(torch, "float32", torch.float64):
+            return scheduler.step(noise, table_index(t), x_t, generator=generator).prev_sample
+
+    return step
+
+
 def diffusers_inverse_step(steps: int) -> Callable[[Tensor, Tensor, float], Tensor]:
     """(x_s, eps, t) -> x_t of their inverted DDIM on equal steps between t = 0 and 1."""
     scheduler = diffusers_scheduler("DDIMInverseScheduler")

@@ -23,6 +23,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return core
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
 @pytest.mark.parametrize("part", ["schedules", "conversions", "samplers"])
 @pytest.mark.parametrize("peer", ["azula", "diffusers"])
 def test_all_agree_to_ten_digits(benchmark, part, peer):
