@@ -52,8 +52,8 @@ from torch import Tensor
 from latentcause.diffusion import (
     DDIM,
     DDPM,
-    DPMSolver,
     Cosine,
+    DPMSolver,
     EulerMaruyama,
     GuidedDenoiser,
     Heun,
