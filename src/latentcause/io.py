@@ -32,6 +32,7 @@ REGISTRY: dict[str, str] = {
     "IVAE": "latentcause.models.baselines",
     "SCMVAE": "latentcause.models.baselines",
     "StructuralCausalModel": "latentcause.scm",
+    "SVGDM": "latentcause.models.svgdm",
     "CausalDiffAE": "latentcause.models.causal_diffae",
     "CausalVAE": "latentcause.models.baselines.images",
     "ConditionalDiffusion": "latentcause.models.baselines.images",

@@ -17,6 +17,7 @@ from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.diffusion import DPMSolver, Guidance, ObservedDenoiser, times
 from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
 from latentcause.graph import CausalGraph
+from latentcause.models import svgdm_files
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
@@ -76,7 +77,8 @@ class SVGDM(BaseEstimator):
 
     Attributes
     ----------
-    observations_ : GriddedObservations
+    observations_ : GriddedObservations or None
+        None after `latentcause.load` where a file can't hold them, because one is a function of the field.
     joint_ : JointGaussian
     scores_ : FieldScores or None
     history_ : list of dict
@@ -157,7 +159,7 @@ class SVGDM(BaseEstimator):
             self.joint_ = JointGaussian.from_samples(z, self._form(math.prod(observations.shape)))
             if self.scores == "learned":
                 self._learn(z.float(), checkpoint, log)
-        self.observations_ = observations
+        self.observations_: GriddedObservations | None = observations
         return self
 
     @torch.no_grad()
@@ -183,13 +185,9 @@ class SVGDM(BaseEstimator):
         ValueError
             For n below 1, and observations of other nodes or another shape.
         """
-        if not hasattr(self, "observations_"):
-            raise NotFittedError("this SVGDM is not fitted yet: call fit(observations) first")
         if n < 1:
             raise ValueError(f"n is {n}: give the number of samples to draw")
-        observations = self.observations_ if observations is None else observations
-        observations.validate_for(self.graph)
-        self._check_shape(self.joint_.mean.shape, observations)
+        observations = self._chosen(observations)
         generator = generator if isinstance(generator, torch.Generator) else torch.Generator().manual_seed(generator)
         denoiser, found = self.denoiser(observations), observations.pseudo_inverse()
         dtype, device = self._kind
@@ -217,12 +215,29 @@ class SVGDM(BaseEstimator):
     def denoiser(self, observations: GriddedObservations | None = None) -> ObservedDenoiser:
         """E[z | z_t, y], for samplers of one's own: fields (n, d, *shape), float32 with networks and float64 without."""
         dtype, device = self._kind
-        observations = (self.observations_ if observations is None else observations).to(device, dtype)
+        observations = self._chosen(observations).to(device, dtype)
         moments = gaussian_denoiser(self.joint_.to(device, dtype), self.graph, self.sees, SCHEDULE)
         if self.scores_ is None:
             return ObservedDenoiser(moments, observations, self.guidance)
         prior = LearnedDenoiser(self.scores_.to(device))
         return ObservedDenoiser(prior, observations, self.guidance, fallback=moments)
+
+    def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `latentcause.save` writes: moments, networks, observations, and a prior of `GaussianFields`.
+
+        A prior that is code or draws is not kept: the loaded model samples posteriors, and needs a ``prior`` to be fitted again.
+        """
+        self.check_fitted()
+        return svgdm_files.state(self)
+
+    def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Set the fitted attributes from what ``fitted_state`` gave."""
+        svgdm_files.restore(self, arrays, values)
+
+    def check_fitted(self) -> None:
+        """Raise one clear error where ``fit`` has not run yet."""
+        if not hasattr(self, "observations_"):
+            raise NotFittedError("this SVGDM is not fitted yet: call fit(observations) first")
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +245,21 @@ class SVGDM(BaseEstimator):
     def _kind(self) -> tuple[torch.dtype, torch.device]:
         return (torch.float64 if self.scores_ is None else torch.float32), resolve_device(self.device)
 
+    def _chosen(self, observations: GriddedObservations | None) -> GriddedObservations:
+        """Those given, or else those of the fit, where they fit the model."""
+        self.check_fitted()
+        chosen = self.observations_ if observations is None else observations
+        if chosen is None:
+            raise ValueError("this model was loaded from a file that holds no observations: give observations=...")
+        chosen.validate_for(self.graph)
+        self._check_shape(self.joint_.mean.shape, chosen)
+        return chosen
+
     def _drawn(self) -> Tensor:
+        if self.prior is None:
+            raise ValueError(
+                "this model was loaded from a file that holds no prior: set model.prior before another fit"
+            )
         if isinstance(self.prior, (np.ndarray, Tensor)):
             return torch.as_tensor(self.prior, dtype=torch.float64)
         if not hasattr(self.prior, "sample"):
