@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["exceedance", "scores", "summarise", "to_chains"]
+    from latentcause.observation import Grid
+
+__all__ = ["exceedance", "from_draws", "scores", "summarise", "to_chains"]
+
+
+def from_draws(draws: np.ndarray, nodes: Sequence[str], grid: Grid) -> xr.Dataset:
+    """Draws (n, nodes, *shape) of fields on a grid as a posterior, with the grid's coordinates and, as ``crs``, its system."""
+    import xarray as xr
+
+    coords = {"sample": np.arange(len(draws)), **grid.centres}
+    variables = {node: (("sample", *grid.dims), draws[:, i]) for i, node in enumerate(nodes)}
+    return xr.Dataset(variables, coords, attrs={} if grid.crs is None else {"crs": grid.crs})
 
 
 def summarise(

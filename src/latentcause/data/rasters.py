@@ -122,7 +122,9 @@ def write_geotiff(path: str | Path, bands: Mapping[str, Any], grid: Grid) -> Non
     rasterio = _geo("rasterio")
     if len(grid.shape) != 2:
         raise ValueError(f"a GeoTIFF holds maps: a grid of {len(grid.shape)} axes goes to NetCDF")
-    starts, steps = zip(*(_regular(name, axis) for name, axis in zip(grid.dims, grid.edges, strict=True)), strict=True)
+    starts, steps = zip(
+        *(start_and_step(name, axis) for name, axis in zip(grid.dims, grid.edges, strict=True)), strict=True
+    )
     maps = {name: np.asarray(values, dtype=np.float32) for name, values in bands.items()}
     for name, values in maps.items():
         if values.shape != grid.shape:
@@ -186,23 +188,30 @@ def observations_of(
     read = [(node, raster, *raster.read()) for node, raster in listed]
     if grid is None:
         named = {raster.name: own for _, raster, _, own in read}
-        _refuse_other_crs(named, *next(iter(named.items())))
+        refuse_other_crs(named, *next(iter(named.items())))
         grid = min(named.values(), key=lambda own: own.cell_size)
     else:
         name = "the grid of the fields" if isinstance(grid, Grid) else Path(grid).name
-        grid = grid if isinstance(grid, Grid) else _grid_of(Path(grid))
-        _refuse_other_crs({raster.name: own for _, raster, _, own in read}, name, grid)
+        grid = grid if isinstance(grid, Grid) else grid_of(Path(grid))
+        refuse_other_crs({raster.name: own for _, raster, _, own in read}, name, grid)
     found: dict[str, list[Observation]] = {}
     for node, raster, values, own in read:
         try:
-            observation = _observation(raster, values, own, grid, outside)
+            observation = observation_of(raster, values, own, grid, outside)
         except ValueError as error:
             raise ValueError(f"node {node!r}, {raster.name}: {error}") from None
         found.setdefault(node, []).append(observation)
     return grid, found
 
 
-def _observation(raster: Raster, values: np.ndarray, own: Grid, grid: Grid, outside: Outside) -> Observation:
+def observation_of(raster: Raster, values: np.ndarray, own: Grid, grid: Grid, outside: Outside) -> Observation:
+    """What values on a raster's own grid say of a field on ``grid``: see `GriddedObservations.from_rasters`.
+
+    Raises
+    ------
+    ValueError
+        For a raster without values, and cells outside the field.
+    """
     present, inside = ~np.isnan(values), grid.covers(own)
     if not present.any():
         raise ValueError(f"all {values.size} cells are missing: leave the raster out")
@@ -223,12 +232,13 @@ def _observation(raster: Raster, values: np.ndarray, own: Grid, grid: Grid, outs
     return Observation(values[keep], operator, noise.rows(keep.ravel()), raster.name)
 
 
-def _grid_of(path: Path) -> Grid:
+def grid_of(path: Path) -> Grid:
     """The grid of a file of which the bands, or the one variable, do not matter."""
     return read_raster(path, None if path.suffix.lower() in NETCDF else 1)[1]
 
 
-def _refuse_other_crs(grids: Mapping[str, Grid], first: str, grid: Grid) -> None:
+def refuse_other_crs(grids: Mapping[str, Grid], first: str, grid: Grid) -> None:
+    """Refuse grids in another coordinate system than that of a grid named ``first``; the message names both."""
     for name, own in grids.items():
         if not same_crs(grid.crs, own.crs):
             raise ValueError(
@@ -289,8 +299,8 @@ def _crs_name(crs: Any) -> str | None:
     return f"EPSG:{code}" if code else str(found.to_wkt())
 
 
-def _regular(name: str, edges: np.ndarray) -> tuple[float, float]:
-    """Start and step of equally spaced edges."""
+def start_and_step(name: str, edges: np.ndarray) -> tuple[float, float]:
+    """Start and step of equally spaced edges, as a GeoTIFF needs them; refuses others, naming the axis."""
     steps = np.diff(edges)
     step = (edges[-1] - edges[0]) / len(steps)
     if not np.allclose(steps, step, rtol=1e-4):

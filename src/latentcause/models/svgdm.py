@@ -19,6 +19,7 @@ from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussi
 from latentcause.graph import CausalGraph
 from latentcause.models import svgdm_files
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
+from latentcause.posteriors import from_draws
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
@@ -210,7 +211,7 @@ class SVGDM(BaseEstimator):
                 UserWarning,
                 stacklevel=2,
             )
-        return self._dataset(torch.cat(parts).numpy(), observations)
+        return from_draws(torch.cat(parts).numpy(), self.graph.nodes, observations.grid)
 
     def denoiser(self, observations: GriddedObservations | None = None) -> ObservedDenoiser:
         """E[z | z_t, y], for samplers of one's own: fields (n, d, *shape), float32 with networks and float64 without."""
@@ -298,11 +299,3 @@ class SVGDM(BaseEstimator):
                 log=log,
             )
         self.scores_, self.history_ = scores.eval().requires_grad_(False), result.history
-
-    def _dataset(self, fields: np.ndarray, observations: GriddedObservations) -> Any:
-        import xarray
-
-        grid = observations.grid
-        coords = {"sample": np.arange(len(fields)), **grid.centres}
-        variables = {node: (("sample", *grid.dims), fields[:, i]) for i, node in enumerate(self.graph.nodes)}
-        return xarray.Dataset(variables, coords, attrs={} if grid.crs is None else {"crs": grid.crs})

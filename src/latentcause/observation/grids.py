@@ -110,6 +110,11 @@ class Grid:
             )
         return tuple(_in_pixels(own, axis) for own, axis in zip(self.edges, other.edges, strict=True))
 
+    def in_pixels(self, points: Any) -> np.ndarray:
+        """Points (k, axes), as `edges_in_pixels` gives edges."""
+        at = np.asarray(points, dtype=np.float64)
+        return np.stack([_in_pixels(own, at[:, number]) for number, own in enumerate(self.edges)], axis=1)
+
     def covers(self, other: Grid) -> np.ndarray:
         """Boolean, of the shape of ``other``: which of its cells lie within this grid as a whole.
 
