@@ -85,7 +85,7 @@ class ObservedDenoiser(Denoiser):
         *,
         fallback: Denoiser | None = None,
         passes: int = 50,
-        tolerance: float = 1e-4,
+        tolerance: float = 1e-3,
     ) -> None:
         if how not in get_args(Guidance):
             raise ValueError(f"unknown guidance {how!r}: choose one of {', '.join(get_args(Guidance))}")
