@@ -167,6 +167,14 @@ class JointGaussian:
         found = type(self)(self.mean[chosen], *_decomposed(blocks), self.form)
         return found.to(self.mean.device, self.mean.dtype)
 
+    def unlinked(self) -> Self:
+        """The distribution with the same mean and covariance of each node, and none between nodes."""
+        d, size = len(self.mean), self.axes.shape[-1]
+        node = torch.arange(size, device=self.axes.device) // (size // d)
+        blocks = (self.axes * self.variances[:, None]) @ self.axes.mH
+        found = type(self)(self.mean, *_decomposed(blocks * (node[:, None] == node)), self.form)
+        return found.to(self.mean.device, self.mean.dtype)
+
     def covariance_times(self, v: Tensor) -> Tensor:
         """C v, of the shape of v (..., d, *shape)."""
         here = self._for(v)

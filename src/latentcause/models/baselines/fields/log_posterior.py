@@ -1,0 +1,76 @@
+"""The log density of fields and observations, in coordinates in which the prior is nearly N(0, I)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from latentcause.data.gridded_observations import GriddedObservations
+
+DRAWS_PER_NUMBER = 20  # from the prior, for its moments
+
+
+class DensityPrior(Protocol):
+    """`latentcause.fields.StructuralFields`, or another prior that knows its density."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # noqa: D102
+
+    def log_density(self, z: Tensor) -> Tensor: ...  # noqa: D102
+
+
+class LogPosterior:
+    """log p(z) + log p(y | z) up to a constant, at z = mean + L u with the moments of draws from the prior.
+
+    Parameters
+    ----------
+    prior : StructuralFields, or other object with ``sample`` and ``log_density``
+    observations : GriddedObservations
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        For a prior without a density, and one of another shape than the observations.
+    """
+
+    def __init__(self, prior: DensityPrior, observations: GriddedObservations, seed: int) -> None:
+        if not hasattr(prior, "log_density"):
+            raise ValueError(f"the prior is a {type(prior).__name__}, which knows no density: give StructuralFields")
+        self.prior, self.observations = prior, observations.to("cpu", torch.float64)
+        self.shape = (len(observations.nodes), *observations.shape)
+        generator = torch.Generator().manual_seed(seed)
+        z = prior.sample(DRAWS_PER_NUMBER * torch.Size(self.shape).numel(), generator).double()
+        if tuple(z.shape[1:]) != self.shape:
+            raise ValueError(
+                f"the prior's fields have the shape {tuple(z.shape[1:])}, the observations are of {self.shape}"
+            )
+        flat = z.flatten(1)
+        self.mean = flat.mean(0)
+        self.factor = torch.linalg.cholesky(torch.cov(flat.mT) + 1e-9 * flat.var(0).mean() * torch.eye(flat.shape[1]))
+
+    @property
+    def size(self) -> int:
+        """Numbers in u."""
+        return len(self.mean)
+
+    def fields(self, u: Tensor) -> Tensor:
+        """z (n, d, *shape) of u (n, size)."""
+        return (self.mean + u @ self.factor.mT).reshape(-1, *self.shape)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """(n,) of u (n, size)."""
+        z = self.fields(u)
+        return self.prior.log_density(z) + self.observations.log_likelihood(z)
+
+
+def pyro() -> ModuleType:
+    """Pyro, or a word on how to get it."""
+    try:
+        import pyro
+    except ImportError as error:
+        raise ImportError('this baseline runs on Pyro: pip install "latentcause[bench]"') from error
+    module: ModuleType = pyro
+    return module
