@@ -5,6 +5,6 @@ from __future__ import annotations
 from latentcause.cli.program import app, main
 
 # In the order in which --help lists the commands.
-from latentcause.cli import demo, fit, encode, evaluate, counterfactual, discover, scm, reproduce  # noqa: F401  # isort: skip
+from latentcause.cli import demo, fit, encode, evaluate, counterfactual, posterior, discover, scm, reproduce  # noqa: F401  # isort: skip
 
 __all__ = ["app", "main"]
