@@ -65,6 +65,8 @@ def maps(summary: xr.Dataset, truth: Mapping[str, Any] | None = None) -> Figure:
             )
             ax.set_title(f"{node}: {title}", fontsize=9)
             ax.tick_params(labelsize=6)
+            ax.locator_params(nbins=4)
+            ax.ticklabel_format(style="plain", useOffset=False)
             figure.colorbar(image, ax=ax, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
     for ax in axes[:, 1:].flat:
         ax.set_yticklabels([])

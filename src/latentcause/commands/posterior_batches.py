@@ -30,7 +30,13 @@ SETTINGS = "settings.txt"
 def unfinished(out: Path, settings: str) -> Iterator[tuple[Path, bool]]:
     """A folder beside ``out`` for what is done so far, and whether an earlier run of equal settings left something in it.
 
-    It stays where the block is interrupted, and is removed when it succeeds. What a run of other settings left is removed first.
+    It stays where the block is interrupted after something was done, else it is removed. What a run of other settings left is
+    removed first.
+
+    Raises
+    ------
+    FileExistsError
+        Where such a folder was not made this way.
     """
     folder = out.resolve().with_name(f"{out.resolve().name}.unfinished")
     mark = folder / SETTINGS
@@ -45,7 +51,12 @@ def unfinished(out: Path, settings: str) -> Iterator[tuple[Path, bool]]:
         folder.mkdir(parents=True)
         with write_atomically(mark) as temporary:
             temporary.write_text(settings, encoding="utf-8")
-    yield folder, goes_on
+    try:
+        yield folder, goes_on
+    except BaseException:
+        if [path.name for path in folder.iterdir()] == [SETTINGS]:
+            shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
 
 

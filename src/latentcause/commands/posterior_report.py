@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NODE_HEADER = ["node", "values", "mean", "sd", "prior sd", "above threshold"]
-MOST_LINES = 6  # of the calibration plot
+MOST_LINES, FEWEST_CELLS = 5, 30  # of the calibration plot: observations with a line of their own, and cells that takes
 
 
 def node_rows(problem: Problem, summary: xr.Dataset, thresholds: Mapping[str, float]) -> list[list[str]]:
@@ -96,13 +96,18 @@ def _add_check(report: Report, predicted: Sequence[Predicted], config: Posterior
     report.section(
         "Check",
         f"About {100 * config.check.share:g} % of the cells of each observation were left out, in fine rasters several neighbours "
-        f"at a time, and predicted from {config.check.samples} samples given the rest: what these cells see, and noise. Where prior, "
-        "noise and sampler are right, half of what was measured lies within the 50 % interval and 90 % within the 90 % interval; "
-        "with few cells the shares stray by chance.\n\n"
+        f"at a time, and predicted from {config.check.samples} samples given the rest: what these cells see, and noise. Where "
+        "prior, noise and sampler are right, half of what was measured lies within the 50 % interval and 90 % within the 90 % "
+        "interval; with few cells the shares stray by chance.\n\n"
         "The CRPS is an error in the units of the values: the smaller, the better. One that is not below that of the values of "
         "the other cells, taken as the forecast, says that the model knows nothing of these cells.",
     )
     report.table(HEADER, [one.row for one in predicted])
+    every = np.concatenate([one.draws for one in predicted], axis=1), np.concatenate([one.values for one in predicted])
     most = sorted(predicted, key=lambda one: -len(one.values))[:MOST_LINES]
-    picture = calibration({one.withheld.label: (one.draws, one.values) for one in most})
-    report.figure("calibration", picture, "Cells that were withheld: place among the draws, and coverage.")
+    alone = {one.withheld.label: (one.draws, one.values) for one in most if len(one.values) >= FEWEST_CELLS}
+    picture = calibration({f"all {len(every[1])} cells": every} | (alone if len(predicted) > 1 else {}))
+    said = (
+        "Cells that were withheld: place among the draws, and coverage; of all observations together, and of each with"
+    )
+    report.figure("calibration", picture, f"{said} {FEWEST_CELLS} or more.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentcause.datasets.field_systems import FieldSystem, nonlinear_three, random_field_system, three_fields
+    from latentcause.datasets.hazards import hazard_fields, simulate_hazards
     from latentcause.datasets.hokkaido import HokkaidoMaps, load_hokkaido
     from latentcause.datasets.images.digits import digits
     from latentcause.datasets.images.factor_images import FactorImages
@@ -30,6 +31,7 @@ __all__ = [
     "SachsCells",
     "SachsPanel",
     "digits",
+    "hazard_fields",
     "interventional_system",
     "load_hokkaido",
     "load_sachs",
@@ -39,6 +41,7 @@ __all__ = [
     "random_dag",
     "random_field_system",
     "random_system",
+    "simulate_hazards",
     "three_fields",
 ]
 
@@ -51,6 +54,7 @@ _MODULE_OF = {
     "SachsCells": "sachs",
     "SachsPanel": "sachs",
     "digits": "images.digits",
+    "hazard_fields": "hazards",
     "interventional_system": "interventional",
     "load_hokkaido": "hokkaido",
     "load_sachs": "sachs",
@@ -60,6 +64,7 @@ _MODULE_OF = {
     "random_dag": "interventional",
     "random_field_system": "field_systems",
     "random_system": "random_systems",
+    "simulate_hazards": "hazards",
     "three_fields": "field_systems",
 }
 
