@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The simulated rasters, and what the command made of them with exact scores."""
     folder = tmp_path_factory.mktemp("hazards")
     simulate_hazards(folder, SHAPE, seed=2)
-    config = written(folder, settings(sampler={"form": "dense", "steps": 24}, check={"samples": 8}))
+    config = written(folder, settings(sampler={"form": "dense", "steps": 16}, check={"samples": 8}))
     done = run("posterior", config, "--data", folder, "--samples", 24, "--netcdf", "--out", folder / "out")
     assert done.exit_code == 0, done.output
     (folder / "stdout.txt").write_text(done.stdout)
@@ -152,13 +152,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[int]:
     return counted
 
 
-@pytest.mark.parametrize("scores", ["exact", "learned"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(
-    scores: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = {"scores": scores, "form": "torus", "steps": 3, "draws": 40, "epochs": 1, "device": "cpu"}
+    sampler = {"scores": "learned", "form": "torus", "steps": 3, "draws": 40, "epochs": 1, "device": "cpu"}
     config = written(tmp_path, settings(sampler=sampler, check={"samples": 3}))
-    args = ("posterior", config, "--data", home, "--samples", 10, "--seed", 3, "--out")
+    args = ("posterior", config, "--data", home, "--samples", 10, "--out")
     whole = run(*args, tmp_path / "whole")
     assert whole.exit_code == 0, whole.output
     with monkeypatch.context() as patched:
