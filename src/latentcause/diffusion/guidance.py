@@ -173,9 +173,11 @@ def conjugate_gradients(
         curvature = (direction * product).sum(1, keepdim=True)
         refused |= going & ((direction * of_covariance).sum(1, keepdim=True) < 0)
         going = going & ~refused
-        step = torch.where(going, size / curvature, 0.0)
+        # Divisors of rows at rest may be 0, and would make gradients through the solver NaN.
+        step = torch.where(going, size / curvature.where(going, torch.ones_like(size)), 0.0)
         w, residual = w + step * direction, residual - step * product
         after = residual.square().sum(1, keepdim=True)
-        direction = torch.where(going, residual + after / size * direction, 0.0)
+        direction = torch.where(going, residual + after / size.where(going, torch.ones_like(size)) * direction, 0.0)
         size, going = after, going & (after > tolerance**2 * first)
-    return w, torch.where(first > 0, size / first, 0.0).sqrt()[:, 0], refused[:, 0]
+    left = (size / first.where(first > 0, torch.ones_like(first))).detach().sqrt()
+    return w, left[:, 0], refused[:, 0]

@@ -218,6 +218,11 @@ class DPMSolver(Sampler):
 
     def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
         """One step; it remembers its estimate for a step that goes on from s."""
+        mean, sd = self.moments(x_t, t, s)
+        return mean if self.eta == 0 else mean + sd * _noise(x_t, generator)
+
+    def moments(self, x_t: Tensor, t: float, s: float) -> tuple[Tensor, Tensor]:
+        """Mean of x_s given x_t, of the shape of x_t, and its standard deviation, a number; remembers as `step` does."""
         alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
         h = (alpha_s.log() - sigma_s.log()) - (alpha_t.log() - sigma_t.log())
         data = towards = self.denoiser(x_t, t).data
@@ -226,10 +231,10 @@ class DPMSolver(Sampler):
             towards = data + (data - before) * (h / (2 * h_before))
         self._before = (s, data, h)
         if self.eta == 0:
-            return sigma_s / sigma_t * x_t + alpha_s * (1 - (-h).exp()) * towards
-        kept, noise = (-self.eta * h).exp(), (1 - (-2 * self.eta * h).exp()).sqrt()
-        drawn = sigma_s / sigma_t * kept * x_t + alpha_s * (1 - kept * (-h).exp()) * towards
-        return drawn + sigma_s * noise * _noise(x_t, generator)
+            return sigma_s / sigma_t * x_t + alpha_s * (1 - (-h).exp()) * towards, torch.zeros_like(sigma_s)
+        kept = (-self.eta * h).exp()
+        mean = sigma_s / sigma_t * kept * x_t + alpha_s * (1 - kept * (-h).exp()) * towards
+        return mean, sigma_s * (1 - kept.square()).sqrt()
 
 
 class Heun(Sampler):

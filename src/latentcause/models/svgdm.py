@@ -18,12 +18,14 @@ from latentcause.diffusion import DPMSolver, Guidance, ObservedDenoiser, times
 from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
 from latentcause.graph import CausalGraph
 from latentcause.models import svgdm_files
+from latentcause.models.error_budget import error_budget, flow_density
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
 from latentcause.posteriors import from_draws
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray
 
 FIRST, LAST, POWER = 0.99, 0.002, 2.0  # times of sampling: crowded where fields are nearly clean
@@ -188,22 +190,13 @@ class SVGDM(BaseEstimator):
         """
         if n < 1:
             raise ValueError(f"n is {n}: give the number of samples to draw")
-        observations = self._chosen(observations)
-        generator = generator if isinstance(generator, torch.Generator) else torch.Generator().manual_seed(generator)
-        denoiser, found = self.denoiser(observations), observations.pseudo_inverse()
-        dtype, device = self._kind
-        if generator.device != device:
-            generator = torch.Generator(device).manual_seed(
-                int(torch.randint(2**62, (), generator=generator, device=generator.device))
-            )
-        noise = torch.randn((n, *self.joint_.mean.shape), generator=generator, dtype=dtype, device=device)
-        clock = times(self.steps, FIRST, LAST, POWER)
-        alpha, sigma = denoiser.levels(noise, float(clock[0]))
-        start = alpha * torch.where(found.isnan(), self.joint_.mean.to(found), found).to(noise)
+        observations = self.chosen(observations)
+        generator = self._generator(generator)
+        denoiser, clock, start = self.denoiser(observations), self.clock(), self.start(n, generator, observations)
         rows = max(1, NUMBERS_AT_ONCE // self.joint_.mean.numel())
         with threads_for(0):
             sampler = DPMSolver(denoiser, self.eta)
-            parts = [sampler(start + sigma * part, clock, generator).cpu() for part in noise.split(rows)]
+            parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
         if denoiser.worst_residual > UNSOLVED:
             warnings.warn(
                 f"the pull of the observations was solved to {denoiser.worst_residual:.1%} only: the scores are too rough, or "
@@ -213,10 +206,94 @@ class SVGDM(BaseEstimator):
             )
         return from_draws(torch.cat(parts).numpy(), self.graph.nodes, observations.grid)
 
+    @torch.no_grad()
+    def error_budget(self, n: int = 256, *, generator: torch.Generator | int) -> pd.DataFrame:
+        """What the posterior's errors are made of, as estimated from n draws: the five kinds of paper 000, section 4.
+
+        - ``discretisation``: distance between paths of N and of 2 N steps along the same noise, in sd of the samples, which
+          bounds what the distributions differ by from above;
+        - ``score``: of the estimates E[z | z_t], in sd of what they leave open: the share of their residuals that can be
+          predicted on further draws of the prior by regression, a lower bound;
+        - ``local Gaussian``: the same of the guided estimates E[z | z_t, y], for observations simulated from draws; what
+          exceeds the line before comes of taking z given z_t for Gaussian;
+        - ``Tweedie``: mean share by which Cov[z | z_t], from the derivative of the estimates, misses their squared errors;
+        - ``entropy``: of log q(z | y) by one random sign per draw, as in `elbo`. It is no error of the samples.
+
+        Estimates are looked at on five levels of noise. An error of d sd in a mean costs d^2 / 2 nats of divergence, one of a
+        share r in a variance r^2 / 4: the column ``nats per coordinate`` compares them, roughly; ``knob`` says which
+        argument lowers it.
+
+        Raises
+        ------
+        ValueError
+            For n below 16, and a prior that draws can't be taken from.
+        """
+        if n < 16:
+            raise ValueError(f"n is {n}: give at least 16 draws")
+        return error_budget(self, n, self._generator(generator))
+
+    @torch.no_grad()
+    def elbo(
+        self, n: int = 16, *, generator: torch.Generator | int, probes: int = 4, steps: int = 50
+    ) -> tuple[float, float]:
+        """Evidence lower bound on log p(y) in nats, and its standard error: E_q[log p(y | z) + log p(z) - log q(z)].
+
+        Over n samples z of the posterior q = q(z | y). Both log p(z) and log q(z) are those of probability flows, with
+        Hutchinson's estimate of the divergence (paper 000, section 3.4, whose authors estimate the entropy by kernels). Where
+        the scores and the guidance are exact it is log p(y) itself.
+
+        Raises
+        ------
+        ValueError
+            For n below 2.
+        """
+        if n < 2:
+            raise ValueError(f"n is {n}: give at least 2 samples")
+        generator = self._generator(generator)
+        guided, observations = self.denoiser(), self.chosen()
+        z = DPMSolver(guided, self.eta)(self.start(n, generator), self.clock(), generator)
+        flows = [flow_density(denoiser, z, generator, steps, probes) for denoiser in (guided.prior, guided)]
+        terms = observations.to(z.device, z.dtype).log_likelihood(z) + flows[0] - flows[1]
+        return float(terms.mean()), float(terms.std() / n**0.5)
+
+    def chosen(self, observations: GriddedObservations | None = None) -> GriddedObservations:
+        """Those given, or else those of the fit, where they fit the model."""
+        self.check_fitted()
+        chosen = self.observations_ if observations is None else observations
+        if chosen is None:
+            raise ValueError("this model was loaded from a file that holds no observations: give observations=...")
+        chosen.validate_for(self.graph)
+        self._check_shape(self.joint_.mean.shape, chosen)
+        return chosen
+
+    def clock(self) -> Tensor:
+        """The falling times of the sampler."""
+        return times(self.steps, FIRST, LAST, POWER)
+
+    def start(self, n: int, generator: torch.Generator, observations: GriddedObservations | None = None) -> Tensor:
+        """Fields (n, d, *shape) at the first of the times: noise around the observations brought to the grid."""
+        dtype, device = self._kind
+        found = self.chosen(observations).pseudo_inverse()
+        mean = torch.where(found.isnan(), self.joint_.mean.to(found), found).to(device, dtype)
+        alpha, sigma = SCHEDULE.at(self.clock()[0])
+        noise = torch.randn((n, *mean.shape), generator=generator, dtype=dtype, device=device)
+        return alpha.to(noise) * mean + sigma.to(noise) * noise
+
+    def prior_draws(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draws (n, d, *shape) of the prior, of the precision and on the device of the model; of an array, rows of it."""
+        dtype, device = self._kind
+        if isinstance(self.prior, (np.ndarray, Tensor)):
+            rows = torch.randint(len(self.prior), (n,), generator=generator, device=generator.device).cpu()
+            return torch.as_tensor(self.prior)[rows].to(device, dtype)
+        if not hasattr(self.prior, "sample"):
+            raise ValueError("this model has no prior to draw from: set model.prior")
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        return self.prior.sample(n, torch.Generator().manual_seed(seed)).to(device, dtype)
+
     def denoiser(self, observations: GriddedObservations | None = None) -> ObservedDenoiser:
         """E[z | z_t, y], for samplers of one's own: fields (n, d, *shape), float32 with networks and float64 without."""
         dtype, device = self._kind
-        observations = self._chosen(observations).to(device, dtype)
+        observations = self.chosen(observations).to(device, dtype)
         moments = gaussian_denoiser(self.joint_.to(device, dtype), self.graph, self.sees, SCHEDULE)
         if self.scores_ is None:
             return ObservedDenoiser(moments, observations, self.guidance)
@@ -246,15 +323,15 @@ class SVGDM(BaseEstimator):
     def _kind(self) -> tuple[torch.dtype, torch.device]:
         return (torch.float64 if self.scores_ is None else torch.float32), resolve_device(self.device)
 
-    def _chosen(self, observations: GriddedObservations | None) -> GriddedObservations:
-        """Those given, or else those of the fit, where they fit the model."""
-        self.check_fitted()
-        chosen = self.observations_ if observations is None else observations
-        if chosen is None:
-            raise ValueError("this model was loaded from a file that holds no observations: give observations=...")
-        chosen.validate_for(self.graph)
-        self._check_shape(self.joint_.mean.shape, chosen)
-        return chosen
+    def _generator(self, generator: torch.Generator | int) -> torch.Generator:
+        """On the model's device."""
+        _, device = self._kind
+        if not isinstance(generator, torch.Generator):
+            return torch.Generator(device).manual_seed(generator)
+        if generator.device.type == device.type:
+            return generator
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        return torch.Generator(device).manual_seed(int(seed))
 
     def _drawn(self) -> Tensor:
         if self.prior is None:
