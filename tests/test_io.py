@@ -151,12 +151,20 @@ def test_the_file_is_plain_safetensors_with_json(saved: Path) -> None:
     assert graph == {"__graph__": {"nodes": ["a", "b", "c"], "edges": [["b", "a"]]}}
 
 
-def test_parameters_named_among_the_fitted_values_are_left_to_them(data: MultiDomainData, tmp_path: Path) -> None:
+def test_parameters_for_which_a_fitted_value_stands(data: MultiDomainData, tmp_path: Path) -> None:
     model = MeanModel(GRAPH, setting=print).fit(data)
     plain = model.fitted_state
-    model.fitted_state = lambda: (plain()[0], {**plain()[1], "setting": "stands for it"})
+    model.fitted_state = lambda: (plain()[0], {**plain()[1], "param:setting": "stands for it"})
     save(model, tmp_path / "m.safetensors", REGISTRY)
     assert load(tmp_path / "m.safetensors", REGISTRY).setting is None
+
+
+def test_a_fitted_value_may_have_the_name_of_a_parameter(data: MultiDomainData, tmp_path: Path) -> None:
+    model = MeanModel(GRAPH, setting=3).fit(data)
+    plain = model.fitted_state
+    model.fitted_state = lambda: (plain()[0], {**plain()[1], "setting": 4})
+    save(model, tmp_path / "m.safetensors", REGISTRY)
+    assert load(tmp_path / "m.safetensors", REGISTRY).setting == 3
 
 
 OPERATORS = {

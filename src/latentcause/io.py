@@ -92,8 +92,8 @@ def save(
     Tensors hold the arrays of ``fitted_state()`` by name, and arrays among the constructor's parameters as
     ``param:NAME``. The header's metadata hold the format and its version, the class name, and the parameters and the
     other fitted values as JSON, and ``notes``: anything that JSON can hold and ``read_notes`` is to give back. A parameter
-    with the name of a fitted value is None in the file: ``restore_state`` sets it. The file appears under its name once it is
-    complete.
+    for which there is a fitted value named ``param:NAME`` is None in the file: ``restore_state`` sets it. The file appears under
+    its name once it is complete.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def save(
     if reserved:
         raise ValueError(f"fitted array {reserved[0]!r} of {name} has a colon in its name: rename it")
     params = {
-        key: None if key in values else _encode(value, f"param:{key}", tensors)
+        key: None if f"param:{key}" in values else _encode(value, f"param:{key}", tensors)
         for key, value in model.get_params(deep=False).items()
     }
     fitted = {key: _encode(value, f"value:{key}", tensors) for key, value in values.items()}

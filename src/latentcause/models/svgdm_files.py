@@ -41,7 +41,7 @@ def state(model: SVGDM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "moments": joint.form,
         "history": model.history_,
         "learned": model.scores_ is not None,
-        "prior": _kept_prior(model.prior) if isinstance(model.prior, GaussianFields) else None,
+        "param:prior": _kept_prior(model.prior) if isinstance(model.prior, GaussianFields) else None,
         "observations": observations if can_save(observations) else None,
     }
 
@@ -61,8 +61,8 @@ def restore(model: SVGDM, arrays: dict[str, np.ndarray], values: dict[str, Any])
         weights = {name: array for name, array in arrays.items() if name.startswith(NETWORK)}
         model.scores_.load_state_dict({k.removeprefix(NETWORK): torch.from_numpy(v.copy()) for k, v in weights.items()})
         model.scores_.eval().requires_grad_(False)
-    if values["prior"] is not None:
-        model.prior = _prior(model, values["prior"])
+    if values["param:prior"] is not None:
+        model.prior = _prior(model, values["param:prior"])
     kept = values["observations"]
     model.observations_ = None if kept is None else _observations(model, kept)
 
