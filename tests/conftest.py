@@ -62,7 +62,7 @@ def _global_state() -> dict[str, Any]:
             name: value
             for name, value in os.environ.items()
             if name != "PYTEST_CURRENT_TEST"
-            and not name.startswith(("KMP_", "TORCHINDUCTOR_"))  # set by libraries at first use
+            and not name.startswith(("KMP_", "TORCHINDUCTOR_", "GDAL_", "PROJ_"))  # set by libraries at first use
         },
         "the working directory": Path.cwd(),
     }

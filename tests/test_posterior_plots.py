@@ -11,11 +11,6 @@ from latentcause.metrics import coverage, reliability
 from latentcause.posterior_plots import calibration, maps, profiles, reliability_diagram
 from latentcause.posteriors import summarise
 
-try:
-    import rasterio  # at the top: it sets environment variables when it is first imported
-except ImportError:
-    rasterio = None
-
 
 def drawn(shape: tuple[int, ...] = (6, 8), crs: str | None = None) -> xr.Dataset:
     rng = np.random.default_rng(0)
@@ -45,8 +40,8 @@ def test_maps_show_each_kind_of_each_node_in_place() -> None:
     assert shown["a: mean"].get_extent() == [0, 80, 0, 60]
 
 
-@pytest.mark.skipif(rasterio is None, reason="needs the extra geo")
 def test_maps_in_degrees_are_as_wide_as_they_are_there() -> None:
+    pytest.importorskip("rasterio")
     summary = summarise(drawn(crs="EPSG:4326"))
     ax = maps(summary).axes[0]
     assert ax.get_aspect() == pytest.approx(1 / np.cos(np.radians(30)))
