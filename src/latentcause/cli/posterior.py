@@ -22,7 +22,7 @@ def posterior(
     samples: Annotated[int, typer.Option(help="To draw; 64 tell a chance to 6 %.")] = 64,
     seed: Seed = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="At most 8 samples in 24 steps: a look, not a result.")
+        bool, typer.Option("--quick", help="At most 8 samples in 32 steps: a look, not a result.")
     ] = False,
     netcdf: Annotated[bool, typer.Option("--netcdf", help="Write all samples too, as posterior.nc.")] = False,
     out: Out = Path("out/posterior"),

@@ -25,7 +25,7 @@ from latentcause.progress import progress
 if TYPE_CHECKING:
     import xarray as xr
 
-QUICK_SAMPLES, QUICK_STEPS = 8, 24
+QUICK_SAMPLES, QUICK_STEPS = 8, 32
 MODEL_FILE = "model.safetensors"
 
 

@@ -57,7 +57,11 @@ def posterior_report(
         "Posterior maps",
         f"{len(problem.graph)} fields of {' x '.join(map(str, grid.shape))} pixels given {len(observations.values)} values, "
         f"from {samples} samples of their joint posterior."
-        + (" A quick look: few samples, few steps." if quick else ""),
+        + (
+            " A quick look: few samples, and variances that may be off by a quarter, since steps were few."
+            if quick
+            else ""
+        ),
     )
     report.section(
         "Maps",
