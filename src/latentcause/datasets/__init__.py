@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     )
     from latentcause.datasets.random_systems import random_system
     from latentcause.datasets.sachs import SachsCells, SachsPanel, load_sachs
+    from latentcause.datasets.wildfires.series import FireSeries, read_fire, read_fires, write_fire
+    from latentcause.datasets.wildfires.simulator import SimulatedFire, simulate_wildfires
 
 __all__ = [
     "FactorImages",
     "FieldSystem",
+    "FireSeries",
     "HokkaidoMaps",
     "InterventionalSample",
     "InterventionalSystem",
     "SachsCells",
     "SachsPanel",
+    "SimulatedFire",
     "digits",
     "hazard_fields",
     "interventional_system",
@@ -41,18 +45,24 @@ __all__ = [
     "random_dag",
     "random_field_system",
     "random_system",
+    "read_fire",
+    "read_fires",
     "simulate_hazards",
+    "simulate_wildfires",
     "three_fields",
+    "write_fire",
 ]
 
 _MODULE_OF = {
     "FactorImages": "images.factor_images",
     "FieldSystem": "field_systems",
+    "FireSeries": "wildfires.series",
     "HokkaidoMaps": "hokkaido",
     "InterventionalSample": "interventional",
     "InterventionalSystem": "interventional",
     "SachsCells": "sachs",
     "SachsPanel": "sachs",
+    "SimulatedFire": "wildfires.simulator",
     "digits": "images.digits",
     "hazard_fields": "hazards",
     "interventional_system": "interventional",
@@ -64,8 +74,12 @@ _MODULE_OF = {
     "random_dag": "interventional",
     "random_field_system": "field_systems",
     "random_system": "random_systems",
+    "read_fire": "wildfires.series",
+    "read_fires": "wildfires.series",
     "simulate_hazards": "hazards",
+    "simulate_wildfires": "wildfires.simulator",
     "three_fields": "field_systems",
+    "write_fire": "wildfires.series",
 }
 
 
