@@ -112,7 +112,8 @@ def test_images_are_decoded_from_what_inversion_gives(of_chain):
     np.testing.assert_allclose(of_chain.decode(HELD_OUT.labels, noise), HELD_OUT.pixels, atol=1e-3)
     changed = of_chain.counterfactual_factors(HELD_OUT, {"a": 50.0}, HELD_OUT.labels)
     wanted = of_chain.counterfactual(HELD_OUT, {"a": 50.0}, HELD_OUT.labels)
-    np.testing.assert_allclose(of_chain.decode(changed, noise), wanted, atol=1e-4)
+    # An edit does without the errors that the sampler makes on the image's own path.
+    assert np.abs(of_chain.decode(changed, noise) - wanted).mean() < 0.2 * np.abs(wanted - HELD_OUT.pixels).mean()
 
 
 # --- samples and what lies between ----------------------------------------------------------------------------------
@@ -149,11 +150,11 @@ def test_guidance_costs_a_second_pass_only_where_there_is_some(quick, monkeypatc
         return forward(x, t, code, withheld)
 
     monkeypatch.setattr(quick.module_.decoder, "forward", counted)
-    inversion = quick.steps * (quick.refinements + 1)
+    path = quick.steps + 1
     for guidance, passes in ((None, 1), (1.0, 1), (1.5, 2)):
         calls.clear()
         quick.counterfactual(HELD_OUT, {"a": 50.0}, guidance=guidance)
-        assert len(calls) == inversion + passes * quick.steps
+        assert len(calls) == path + passes * path
         assert not any(calls)
     calls.clear()
     quick.sample(2, generator=0)

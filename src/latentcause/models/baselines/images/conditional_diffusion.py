@@ -25,9 +25,9 @@ class ConditionalDiffusion(ImageModel):
     """The decoder of `CausalDiffAE`, told the labels themselves; so they must be known of every image that is asked about.
 
     A counterfactual abducts the image's noise given its labels by inverting the sampler, moves the labels as their structural
-    causal model says, and samples again from that noise (diffusion as the mechanism of the image, as in Sanchez and Tsaftaris,
-    Diffusion causal models for counterfactual estimation, 2022; here without a classifier). Images without labels teach
-    only the part of the network that is told nothing.
+    causal model says, and samples again (diffusion as the mechanism of the image, as in Sanchez and Tsaftaris, Diffusion
+    causal models for counterfactual estimation, 2022; here without a classifier, and by `ImageDiffusion.edited`). Images
+    without labels teach only the part of the network that is told nothing.
 
     Parameters
     ----------
@@ -97,8 +97,7 @@ class ConditionalDiffusion(ImageModel):
         factual = self._factual(pixels, labels)
         changed = self.factors_.counterfactual(factual, do)
         told, wanted = self.code_.told(factual), self.code_.told(changed)
-        diffusion = self._diffusion()
-        return diffusion.images_from(diffusion.noise_of(pixels, told), wanted, self.guidance, told).numpy()
+        return self._diffusion().edited(pixels, told, wanted, self.guidance).numpy()
 
     def sample(
         self, n: int, do: Mapping[str, Intervention] | None = None, *, generator: torch.Generator | int

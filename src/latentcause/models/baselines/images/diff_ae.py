@@ -109,7 +109,7 @@ class DiffAE(ImageModel):
         codes = self._codes(pixels)
         moved = self.module_.moved(codes, self.code_.told(changed) - self.code_.told(factual), self._columns(do))
         diffusion = ImageDiffusion(self.module_.decoder, self.steps, self.refinements)
-        return diffusion.images_from(diffusion.noise_of(pixels, codes), moved).numpy()
+        return diffusion.edited(pixels, codes, moved).numpy()
 
     @torch.no_grad()
     def _codes(self, pixels: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""Edits along an image's own path of inversion, beside closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from latentcause.models.image_diffusion import SCHEDULE, ImageDiffusion
+
+SPREAD = 0.4
+IMAGES = 0.5 + 0.05 * torch.randn(70, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+
+
+class Shifted(nn.Module):
+    """The exact velocity of data N(code, SPREAD^2) on [-1, 1], the same code for every pixel; counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(()))
+        self.passes = 0
+
+    def forward(self, x: Tensor, t: Tensor, code: Tensor) -> Tensor:
+        self.passes += 1
+        alpha, sigma = (level.to(x)[:, None, None, None] for level in SCHEDULE.at(t))
+        mean = code[:, :, None, None] + self.offset
+        data = mean + alpha * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2) * (x - alpha * mean)
+        return (alpha * x - data) / sigma
+
+
+def errors(steps: int, guidance: float = 1.0) -> Tensor:
+    """How far edits are from the shift that the change of the mean implies, as a share of it; row by row."""
+    factual = torch.linspace(-0.2, 0.2, len(IMAGES))[:, None]
+    wanted = factual + 0.2
+    found = ImageDiffusion(Shifted(), steps, 0).edited(IMAGES, factual, wanted, guidance)
+    return (found - IMAGES - 0.1 * guidance).flatten(1).abs().amax(1) / 0.1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 0.5])
+@pytest.mark.parametrize("steps", [3, 10, 40])
+def test_a_mean_that_moves_moves_the_image(steps, guidance):
+    # What is missing is the signal that is left at the first time.
+    assert errors(steps, guidance).max() < 0.005
+
+
+def test_whoever_is_told_the_same_is_returned_in_any_number_of_steps():
+    code = torch.linspace(-0.5, 0.5, len(IMAGES))[:, None]
+    for steps in (1, 3):
+        diffusion = ImageDiffusion(Shifted(), steps, 0)
+        torch.testing.assert_close(diffusion.edited(IMAGES, code, code, 1.7), IMAGES, rtol=0, atol=1e-6)
+        torch.testing.assert_close(diffusion.edited(IMAGES, code, code + 1, 0.0), IMAGES, rtol=0, atol=1e-6)
+
+
+def test_an_edit_costs_two_passes_a_step_and_guidance_a_third():
+    network, code = Shifted(), torch.zeros(5, 1)
+    for guidance, passes in ((1.0, 2), (1.5, 3), (0.0, 2)):
+        network.passes = 0
+        ImageDiffusion(network, 4, 3).edited(IMAGES[:5], code, code + 0.1, guidance)
+        assert network.passes == passes * 5
+
+
+def test_rows_are_edited_independently_of_each_other():
+    code = torch.linspace(-0.5, 0.5, len(IMAGES))[:, None]
+    diffusion = ImageDiffusion(Shifted(), 4, 0)
+    whole, one = diffusion.edited(IMAGES, code, -code), diffusion.edited(IMAGES[66:67], code[66:67], -code[66:67])
+    torch.testing.assert_close(whole[66:67], one)
