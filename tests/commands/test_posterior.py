@@ -41,6 +41,15 @@ def settings(**changed: Any) -> dict[str, Any]:
     return yaml.safe_load(EXAMPLE.read_text()) | changed
 
 
+def two_fields(**changed: Any) -> dict[str, Any]:
+    """A smaller config on the same rasters."""
+    whole = settings()
+    kept = {"graph": "shaking -> damage", "grid": "damage.tif"}
+    kept["observations"] = {node: whole["observations"][node][:1] for node in ("shaking", "damage")}
+    nodes = {node: whole["prior"]["nodes"][node] for node in ("shaking", "damage")}
+    return kept | {"prior": {"nodes": nodes, "weights": {"shaking -> damage": 1.7}}} | changed
+
+
 def written(folder: Path, found: dict[str, Any], name: str = "config.yaml") -> Path:
     (folder / name).write_text(yaml.safe_dump(found, sort_keys=False))
     return folder / name
@@ -51,8 +60,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The simulated rasters, and what the command made of them with exact scores."""
     folder = tmp_path_factory.mktemp("hazards")
     simulate_hazards(folder, SHAPE, seed=2)
-    config = written(folder, settings(sampler={"form": "dense", "steps": 48}, check={"samples": 8}))
-    done = run("posterior", config, "--data", folder, "--samples", 24, "--netcdf", "--out", folder / "out")
+    config = written(folder, settings(sampler={"form": "dense", "steps": 32}, check={"samples": 4}))
+    done = run("posterior", config, "--data", folder, "--samples", 16, "--netcdf", "--out", folder / "out")
     assert done.exit_code == 0, done.output
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
@@ -90,19 +99,19 @@ def test_maps_are_those_of_the_exact_posterior(home: Path) -> None:
     ratios = []
     for i, node in enumerate(problem.graph.nodes):
         off = (band(home / "out" / f"{node}_mean.tif") - mean[i].numpy()) / sd[i].numpy()
-        assert np.sqrt(np.square(off).mean()) < 0.3  # of 24 samples 0.2
+        assert np.sqrt(np.square(off).mean()) < 0.34  # of 16 samples 0.25
         ratios.append(np.square(band(home / "out" / f"{node}_sd.tif") / sd[i].numpy()).mean())
     assert np.mean(ratios) == pytest.approx(1, abs=0.25)
 
 
 def test_samples_give_the_maps(home: Path) -> None:
     with warnings.catch_warnings(), xr.open_dataset(home / "out" / "posterior.nc", engine="h5netcdf") as found:
-        assert found.sizes["sample"] == 24
+        assert found.sizes["sample"] == 16
         for node, threshold in settings()["thresholds"].items():
             draws = found[node].to_numpy()
             np.testing.assert_allclose(band(home / "out" / f"{node}_mean.tif"), draws.mean(0), rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(band(home / "out" / f"{node}_exceedance.tif"), (draws > threshold).mean(0))
-        assert len(np.unique(draws[:, 0, 0])) == 24
+        assert len(np.unique(draws[:, 0, 0])) == 16
 
 
 def test_what_is_printed_is_in_the_summary(home: Path) -> None:
@@ -156,7 +165,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler = {"scores": "learned", "form": "torus", "steps": 3, "draws": 40, "epochs": 1, "device": "cpu"}
-    config = written(tmp_path, settings(sampler=sampler, check={"samples": 3}))
+    config = written(tmp_path, two_fields(sampler=sampler, check={"samples": 3}))
     args = ("posterior", config, "--data", home, "--samples", 10, "--out")
     whole = run(*args, tmp_path / "whole")
     assert whole.exit_code == 0, whole.output
@@ -180,7 +189,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
 
 
 def test_other_settings_begin_anew(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = written(tmp_path, settings(sampler={"form": "torus", "steps": 3}, check={"share": 0}))
+    config = written(tmp_path, two_fields(sampler={"form": "torus", "steps": 3}, check={"share": 0}))
     args = ("posterior", config, "--data", home, "--samples", 9, "--out", tmp_path / "out")
     with monkeypatch.context() as patched:
         stop_after(patched, 1)
@@ -202,10 +211,10 @@ def test_nothing_is_left_of_a_run_that_fails_at_the_start(home: Path, tmp_path: 
 
 
 def test_a_quick_look_says_so(home: Path, tmp_path: Path) -> None:
-    config = written(tmp_path, settings(sampler={"form": "torus", "steps": 4}))
+    config = written(tmp_path, two_fields(sampler={"form": "torus", "steps": 4}))
     done = run("posterior", config, "--data", home, "--quick", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "8 samples of 4 fields" in done.stdout
+    assert "8 samples of 2 fields" in done.stdout
     assert "A quick look" in (tmp_path / "out" / "report.html").read_text()
 
 
