@@ -39,12 +39,24 @@ def test_priors_are_the_rasters_on_their_own_cells(maps: HokkaidoMaps) -> None:
     for hazard, shape in (("landslide", (58, 78)), ("liquefaction", (29, 40))):
         values, operator = maps.prior(hazard)  # type: ignore[arg-type]
         assert values.shape == operator.grid == shape
-        raster = torch.from_numpy(maps.rasters[f"prior_{hazard}"].to_numpy())
-        seen = operator(raster).reshape(shape).numpy()
+        raster = maps.rasters[f"prior_{hazard}"].to_numpy()
+        least = raster[raster > 0].min()
+        assert values.min() == least / 2
+        seen = operator(torch.from_numpy(raster)).reshape(shape).numpy()
+        values = np.where(values < least, 0.0, values)
         if hazard == "liquefaction":
             np.testing.assert_allclose(seen, values, atol=1e-12)
         else:  # edges run through pixels, each of which has the value of one of its cells
             assert np.abs(seen - values).mean() < 0.05 * values.mean()
+
+
+def test_observations_keep_every_raster_on_its_own_cells(maps: HokkaidoMaps) -> None:
+    observations = maps.observations()
+    assert observations.nodes == ("landslide", "liquefaction", "building_damage", "change")
+    assert observations.shape == (424, 578)
+    assert [len(own.values) for _, own in observations.per_node] == [58 * 78, 29 * 40, 424 * 578, 424 * 578]
+    assert observations.grid.crs == "EPSG:4326"
+    assert bool(torch.isfinite(observations.log_likelihood(torch.zeros(1, 4, 424, 578, dtype=torch.float64))).all())
 
 
 def test_unknown_hazard_is_refused(maps: HokkaidoMaps) -> None:

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.data.rasters import read_raster
 from latentcause.datasets.files import DataFiles
+from latentcause.graph import CausalGraph
 from latentcause.observation.builders import block_mean
+from latentcause.observation.grids import Grid
+from latentcause.observation.logistic import BernoulliError, Component, MixtureEmission
+from latentcause.observation.observation import Observation
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,6 +56,8 @@ _RASTERS = {
     "vbci_liquefaction": "vbci_posterior_liquefaction.tif",
     "vbci_building_damage": "vbci_building_damage.tif",
 }
+_CAUSES = ("landslide", "liquefaction", "building_damage")
+_LEAST = 1e-4  # the damage proxy of a few pixels is 0 or 1, where log odds have no value
 _CELLS: dict[str, tuple[float, tuple[float, float]]] = {
     "landslide": (7.5, (1.9, 2.4)),
     "liquefaction": (15.0, (5.0, 1.0)),
@@ -109,10 +116,35 @@ class HokkaidoMaps:
     rasters: xr.Dataset
     truth: xr.DataArray
 
+    @property
+    def graph(self) -> CausalGraph:
+        """landslide, liquefaction and building_damage, each a cause of change, in this order."""
+        return CausalGraph((*_CAUSES, "change"), tuple((cause, "change") for cause in _CAUSES))
+
+    def observations(self) -> GriddedObservations:
+        """What the maps say of the nodes of ``graph``.
+
+        Change is seen by the damage proxy, in every pixel, as a `MixtureEmission` on the scale of log odds; the hazards by their
+        models' chances, and building damage by the share of a pixel that is built over, all with a `BernoulliError`. The
+        numbers in these likelihoods are starting points for models that learn them, such as `latentcause.CausesOfChange`.
+        """
+        proxy = self.rasters["damage_proxy"]
+        grid = Grid.from_centres({dim: proxy[dim].to_numpy() for dim in proxy.dims}, "EPSG:4326")
+        built = self.rasters["building_footprint"].to_numpy()
+        emission = MixtureEmission(Component("logit-normal", 1.0, 0.6), Component("logit-normal", 0.0, 0.5))
+        seen = {
+            hazard: Observation(*self.prior(hazard), BernoulliError(), f"prior_{hazard}") for hazard in get_args(Hazard)
+        }
+        seen["building_damage"] = Observation(built / built.max(), noise=BernoulliError(), name="building_footprint")
+        seen["change"] = Observation(proxy.clip(_LEAST, 1 - _LEAST).to_numpy(), noise=emission, name="damage_proxy")
+        return GriddedObservations(self.graph, grid, seen)
+
     def prior(self, hazard: Hazard) -> tuple[np.ndarray, LinearOperator]:
         """The model of a hazard on its own grid: probabilities of its cells, and what each cell sees of a field of pixels.
 
-        Cells measure 7.5 pixels (landslide) or 15 (liquefaction) a side; those at the border are cut off with the raster.
+        Cells measure 7.5 pixels (landslide) or 15 (liquefaction) a side; those at the border are cut off with the raster. The
+        models leave chances of less than about 0.002 and 0.0003 at 0, which does not mean never: such cells get half of the
+        smallest chance that is given.
 
         Raises
         ------
@@ -126,4 +158,5 @@ class HokkaidoMaps:
         operator = block_mean(raster.shape, ratio, offset, partial=True)
         edges = [np.r_[0.0, np.arange(start, n, ratio), n] for start, n in zip(offset, raster.shape, strict=True)]
         rows, columns = (((axis[1:] + axis[:-1]) / 2).astype(int) for axis in edges)
-        return raster[np.ix_(rows, columns)], operator
+        chances = raster[np.ix_(rows, columns)]
+        return np.maximum(chances, raster[raster > 0].min() / 2), operator
