@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from latentcause.models.baselines.fields.hazard_network import HazardNetwork, HazardWeights
 from latentcause.models.baselines.fields.node_by_node import NodeByNode
 from latentcause.models.baselines.fields.nuts import NUTS
 from latentcause.models.baselines.fields.variational import VariationalFields
+from latentcause.models.baselines.fields.vbci import VBCI
 
-__all__ = ["NUTS", "NodeByNode", "VariationalFields"]
+__all__ = ["NUTS", "VBCI", "HazardNetwork", "HazardWeights", "NodeByNode", "VariationalFields"]
