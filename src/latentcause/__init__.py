@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from latentcause.graph import CausalGraph
     from latentcause.io import load, save
     from latentcause.models.causal_diffae import CausalDiffAE
+    from latentcause.models.causes_of_change import CausesOfChange
     from latentcause.models.f_modeling import FModeling
     from latentcause.models.g_modeling import GModeling
     from latentcause.models.svgdm import SVGDM
@@ -27,6 +28,7 @@ __all__ = [
     "SVGDM",
     "CausalDiffAE",
     "CausalGraph",
+    "CausesOfChange",
     "FModeling",
     "GModeling",
     "GriddedObservations",
@@ -49,6 +51,7 @@ _MODULE_OF = {
     "CPDAG": "latentcause.discovery.cpdag",
     "CausalDiffAE": "latentcause.models.causal_diffae",
     "CausalGraph": "latentcause.graph",
+    "CausesOfChange": "latentcause.models.causes_of_change",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
     "GriddedObservations": "latentcause.data.gridded_observations",
