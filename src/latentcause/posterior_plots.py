@@ -131,8 +131,8 @@ def calibration(seen: Mapping[str, tuple[Any, Any]], bins: int = 10) -> Figure:
 
     Parameters
     ----------
-    seen : mapping from label to (draws (n, *cells), truth (*cells))
-        Such as ``{"z1": (posterior["z1"], truth["z1"])}``.
+    seen : mapping from label to (draws, truth)
+        As `latentcause.metrics.coverage` takes them, such as ``{"z1": (posterior["z1"], truth["z1"])}``.
     bins : int
         Of the histogram.
 

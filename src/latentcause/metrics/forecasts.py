@@ -13,7 +13,7 @@ import numpy as np
 
 
 def crps(samples: Any, truth: Any) -> np.ndarray:
-    """Continuous ranked probability score of every cell: (*cells), in the units of the truth, smaller is better.
+    """Continuous ranked probability score of every cell, in the units of the truth, smaller is better.
 
     sum_i |x_i - y| / n - sum_i,j |x_i - x_j| / (2 n (n - 1)): the fair estimate, whose mean over ensembles is that of infinitely
     many draws, E|X - y| - E|X - X'| / 2 (Ferro, Fair scores for ensemble forecasts, 2014). Of a single cell it may be below
@@ -32,7 +32,7 @@ def crps(samples: Any, truth: Any) -> np.ndarray:
 
 
 def pit(samples: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Probability integral transform: the interval (low, high), each (*cells), of the truth's place among the draws.
+    """Probability integral transform: the interval (low, high) of the truth's place among the draws, cell by cell.
 
     With k draws below the truth and m equal to it, low = k / (n + 1) and high = (k + m + 1) / (n + 1). Where truth and draws
     come from one distribution, a number drawn evenly from that interval is uniform on [0, 1], for any n. NaN where the truth is.
@@ -149,7 +149,7 @@ class Reliability:
 
 
 def reliability(probability: Any, truth: Any, bins: int = 10) -> Reliability:
-    """How far probabilities (*cells) of an event are from its frequency, given whether it came true (*cells).
+    """How far probabilities of an event in each cell are from its frequency, given whether it came true there.
 
     Parameters
     ----------
