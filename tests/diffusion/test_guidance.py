@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from latentcause import CausalGraph, GriddedObservations
 from latentcause.datasets import three_fields
-from latentcause.diffusion import DDIM, Cosine, Denoiser, ObservedDenoiser, Prediction, conjugate_gradients, times
+from latentcause.diffusion import (
+    DDIM,
+    Cosine,
+    Denoiser,
+    ObservedDenoiser,
+    Prediction,
+    conjugate_gradients,
+    guidance,
+    times,
+)
 from latentcause.fields import JointDenoiser, JointGaussian, LocalDenoiser
 from latentcause.observation import BernoulliError, Observation, block_mean
 
@@ -129,17 +138,49 @@ class Folded(Denoiser):
         return Prediction.of(0.5 * x_t.abs(), "data", x_t, alpha, sigma)
 
 
-def test_rows_whose_jacobian_is_no_covariance_take_the_fallbacks():
+def test_rows_whose_jacobian_is_no_covariance_take_the_moments():
     observations = GriddedObservations(["a"], (1,), {"a": Observation([3.0], block_mean((1,), 1), noise=0.1)})
     moments = JointDenoiser(JointGaussian.dense(torch.zeros(1, 1), torch.ones(1, 1)), Cosine())
     x_t, t = torch.tensor([[[-2.0]], [[2.0]]], dtype=torch.float64), torch.tensor([0.5, 0.5], dtype=torch.float64)
-    guided = ObservedDenoiser(Folded(), observations, fallback=moments)
+    guided = ObservedDenoiser(Folded(), observations, moments=moments)
     variance = moments.linearised(x_t, t)[1](torch.ones_like(x_t))[0].item()
     alpha, sigma = Cosine().at(0.5)
     for row, v in enumerate((variance, 0.5 * float(sigma**2 / alpha))):
         assert guided(x_t, t).data[row].item() == pytest.approx(1 + v / (v + 0.01) * (3.0 - 1))
     alone = ObservedDenoiser(Folded(), observations)(x_t, t).data
-    assert alone[0].item() == pytest.approx(1)  # without a fallback there is no pull at all
+    assert alone[0].item() == pytest.approx(1)  # without moments there is no pull at all
+
+
+def test_moments_save_passes_and_change_nothing(monkeypatch):
+    """An estimate with a Jacobian twice too small: its own V is solved with, whatever preconditions."""
+    observations, t = observed("LFO"), 0.4
+
+    class Half(Denoiser):
+        schedule = PRIOR.schedule
+
+        def __call__(self, x_t, t):
+            alpha, sigma = self.levels(x_t, t)
+            return Prediction.of(0.5 * PRIOR(x_t, t).data, "data", x_t, alpha, sigma)
+
+    x_t = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    products, given = [], guidance.conjugate_gradients
+
+    def counted(covariance_times, *others):
+        products.append(0)
+
+        def once_more(v):
+            products[-1] += 1
+            return covariance_times(v)
+
+        return given(once_more, *others)
+
+    monkeypatch.setattr(guidance, "conjugate_gradients", counted)
+    plain = ObservedDenoiser(Half(), observations, tolerance=1e-9)(x_t, t).data
+    helped = ObservedDenoiser(Half(), observations, tolerance=1e-9, moments=PRIOR)(x_t, t).data
+    torch.testing.assert_close(helped, plain, atol=1e-7, rtol=0)
+    assert products[1] < products[0]
+    ObservedDenoiser(PRIOR, observations, tolerance=1e-9, moments=PRIOR)(x_t, t)
+    assert products[2] == 1  # preconditioned by itself
 
 
 def test_unknown_guidance_is_refused():

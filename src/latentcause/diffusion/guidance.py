@@ -11,6 +11,9 @@ from torch import Tensor
 from latentcause.diffusion.denoisers import Denoiser, Prediction
 
 Guidance = Literal["gaussian", "plug-in", "anchor"]
+Product = Callable[[Tensor], Tensor]
+"""v -> M v for a matrix M, row by row."""
+MOST_CELLS, MOST_NUMBERS = 512, 5_000_000  # of values whose covariance is held, and of what they see of the fields
 PROBES = 8  # random signs from which a diagonal is estimated
 
 
@@ -22,11 +25,14 @@ class Observations(Protocol):
     @property
     def is_gaussian(self) -> bool: ...  # noqa: D102
 
+    @property
+    def is_linear(self) -> bool: ...  # noqa: D102
+
     def apply(self, z: Tensor) -> Tensor: ...  # noqa: D102
 
     def tangent(self, z: Tensor, direction: Tensor) -> Tensor: ...  # noqa: D102
 
-    def pullback(self, z: Tensor, v: Tensor) -> Tensor: ...  # noqa: D102
+    def pullback(self, z: Tensor | None, v: Tensor) -> Tensor: ...  # noqa: D102
 
     def noise_times(self, v: Tensor, variance: Tensor | None = None) -> Tensor: ...  # noqa: D102
 
@@ -58,9 +64,10 @@ class ObservedDenoiser(Denoiser):
         Of fields (n, d, *shape).
     observations : Observations
     how : {"gaussian", "plug-in", "anchor"}
-    fallback : Denoiser, optional
-        Of the same fields, whose V stands in for the prior's in rows where that is no covariance. A network's Jacobian can
-        have a negative direction, in which A V A' + R is nearly 0 and the pull without bound.
+    moments : Denoiser, optional
+        Gaussian, of the same fields. Its V, which is the same for every z_t, preconditions the solver where there are no more
+        than 512 values, all Gaussian; and it stands in for the prior's in rows where that is no covariance: a network's
+        Jacobian can have a negative direction, in which A V A' + R is nearly 0 and the pull without bound.
     passes : int
         Most steps of conjugate gradients for (A V A' + R)^-1. Each costs one product with V.
     tolerance : float
@@ -83,13 +90,13 @@ class ObservedDenoiser(Denoiser):
         observations: Observations,
         how: Guidance = "gaussian",
         *,
-        fallback: Denoiser | None = None,
+        moments: Denoiser | None = None,
         passes: int = 50,
         tolerance: float = 1e-3,
     ) -> None:
         if how not in get_args(Guidance):
             raise ValueError(f"unknown guidance {how!r}: choose one of {', '.join(get_args(Guidance))}")
-        self.prior, self.observations, self.how, self.fallback = prior, observations, how, fallback
+        self.prior, self.observations, self.how, self.moments = prior, observations, how, moments
         self.passes, self.tolerance, self.worst_residual = passes, tolerance, 0.0
         self.schedule = prior.schedule
 
@@ -102,15 +109,17 @@ class ObservedDenoiser(Denoiser):
             data = torch.where(phi.isnan(), found.data, torch.lerp(found.data, phi.nan_to_num(), pull))
         else:
             found, covariance_times = self.prior.linearised(x_t, t)
-            data, refused = self._pulled(found.data, covariance_times)
+            data, refused = self._pulled(found.data, covariance_times, self._preconditioner(x_t, t))
             rows = refused.nonzero()[:, 0]
-            if len(rows) and self.fallback is not None:
-                moments = t[rows] if isinstance(t, Tensor) and t.ndim else t
-                instead = self.fallback.linearised(x_t[rows], moments)[1]
+            if len(rows) and self.moments is not None:
+                when = t[rows] if isinstance(t, Tensor) and t.ndim else t
+                instead = self.moments.linearised(x_t[rows], when)[1]
                 data[rows] = self._pulled(found.data[rows], instead)[0]
         return Prediction.of(data, "data", x_t, found.alpha, found.sigma)
 
-    def _pulled(self, zhat: Tensor, covariance_times: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def _pulled(
+        self, zhat: Tensor, covariance_times: Product, precondition: Product | None = None
+    ) -> tuple[Tensor, Tensor]:
         """zhat + V A' (A V A' + R)^-1 (y - A zhat), or with R^-1, and the rows where V is no covariance."""
         seen, y, variance = self.observations.apply(zhat), self.observations.values.to(zhat), None
 
@@ -124,10 +133,35 @@ class ObservedDenoiser(Denoiser):
             return self.observations.noise_times(v, variance)
 
         covariance = torch.zeros_like if self.how == "plug-in" else seen_covariance_times
-        weights, left, refused = conjugate_gradients(covariance, noise_times, y - seen, self.passes, self.tolerance)
+        weights, left, refused = conjugate_gradients(
+            covariance, noise_times, y - seen, self.passes, self.tolerance, precondition
+        )
         if not bool(refused.all()):
             self.worst_residual = max(self.worst_residual, float(left[~refused].max()))
         return zhat + covariance_times(self.observations.pullback(zhat, weights)), refused
+
+    def _preconditioner(self, x_t: Tensor, t: Tensor | float) -> Product | None:
+        """v -> (A V A' + R)^-1 v with the V of the moments, where it can be had and is worth it."""
+        cells = len(self.observations.values)
+        linear = self.observations.is_gaussian and self.observations.is_linear
+        if (
+            self.moments is None
+            or self.how != "gaussian"
+            or not linear
+            or cells > MOST_CELLS
+            or torch.as_tensor(t).ndim
+        ):
+            return None
+        unit = torch.eye(cells, dtype=x_t.dtype, device=x_t.device)
+        fields = self.observations.pullback(None, unit)
+        covariance_times = self.moments.linearised(torch.zeros_like(fields), t)[1]
+        seen = self.observations.apply(covariance_times(fields)).double()
+        total = 0.5 * (seen + seen.mT) + self.observations.noise_times(unit).double()
+        factor, failed = torch.linalg.cholesky_ex(total)
+        if int(failed):
+            return None
+        inverse = torch.cholesky_inverse(factor).to(x_t)
+        return lambda v: v @ inverse
 
     def _diagonal(self, times: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
         """The diagonal (n, M) of a matrix known by its products, from random signs (Bekas, Kokiopoulou and Saad 2007).
@@ -143,16 +177,18 @@ class ObservedDenoiser(Denoiser):
 
 
 def conjugate_gradients(
-    covariance_times: Callable[[Tensor], Tensor],
-    noise_times: Callable[[Tensor], Tensor],
+    covariance_times: Product,
+    noise_times: Product,
     right: Tensor,
     passes: int,
     tolerance: float,
+    precondition: Product | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve (C + R) w = right for every row of right (n, m); C and R symmetric, known by their products.
 
     Ends when every row's residual is below ``tolerance`` times the norm of its right-hand side, or after ``passes``. A row that
     is solved stays as it is, and so does one that meets a direction in which C is negative, as no covariance is.
+    ``precondition`` is the product with a symmetric matrix near (C + R)^-1.
 
     Returns
     -------
@@ -162,22 +198,26 @@ def conjugate_gradients(
     refused : Tensor of bool (n,)
         Rows where C was negative.
     """
-    w, residual, direction = torch.zeros_like(right), right, right
+    precondition = precondition or (lambda v: v)
+    w, residual = torch.zeros_like(right), right
+    direction = precondition(residual)
     first = size = residual.square().sum(1, keepdim=True)
+    along = (residual * direction).sum(1, keepdim=True)
     going, refused = size > 0, torch.zeros_like(size, dtype=torch.bool)
+    one = torch.ones_like(size)  # divides rows at rest, whose own divisors may be 0 and would make gradients NaN
     for _ in range(passes):
         if not bool(going.any()):
             break
         of_covariance, of_noise = covariance_times(direction), noise_times(direction)
-        product = of_covariance + of_noise
-        curvature = (direction * product).sum(1, keepdim=True)
         refused |= going & ((direction * of_covariance).sum(1, keepdim=True) < 0)
         going = going & ~refused
-        # Divisors of rows at rest may be 0, and would make gradients through the solver NaN.
-        step = torch.where(going, size / curvature.where(going, torch.ones_like(size)), 0.0)
+        product = of_covariance + of_noise
+        step = torch.where(going, along / (direction * product).sum(1, keepdim=True).where(going, one), 0.0)
         w, residual = w + step * direction, residual - step * product
-        after = residual.square().sum(1, keepdim=True)
-        direction = torch.where(going, residual + after / size.where(going, torch.ones_like(size)) * direction, 0.0)
-        size, going = after, going & (after > tolerance**2 * first)
+        improved = precondition(residual)
+        before, along = along, (residual * improved).sum(1, keepdim=True)
+        direction = torch.where(going, improved + along / before.where(going, one) * direction, 0.0)
+        size = residual.square().sum(1, keepdim=True)
+        going = going & (size > tolerance**2 * first)
     left = (size / first.where(first > 0, torch.ones_like(first))).detach().sqrt()
     return w, left[:, 0], refused[:, 0]

@@ -296,9 +296,9 @@ class SVGDM(BaseEstimator):
         observations = self.chosen(observations).to(device, dtype)
         moments = gaussian_denoiser(self.joint_.to(device, dtype), self.graph, self.sees, SCHEDULE)
         if self.scores_ is None:
-            return ObservedDenoiser(moments, observations, self.guidance)
+            return ObservedDenoiser(moments, observations, self.guidance, moments=moments)
         prior = LearnedDenoiser(self.scores_.to(device))
-        return ObservedDenoiser(prior, observations, self.guidance, fallback=moments)
+        return ObservedDenoiser(prior, observations, self.guidance, moments=moments)
 
     def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What `latentcause.save` writes: moments, networks, observations, and a prior of `GaussianFields`.
