@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import latentcause as lc
 from latentcause.cli import app
 from latentcause.datasets.images.digits import digits
-from latentcause.experiments.causal_diffae import Check, Settings, _interventions, reproduce
+from latentcause.experiments.causal_diffae import Settings, _interventions, reproduce
+from latentcause.experiments.checks import Check
 from latentcause.metrics import counterfactual_report, dci
 
 TINY = replace(

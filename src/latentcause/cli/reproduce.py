@@ -55,3 +55,17 @@ def reproduce_causal_diffae(
     if quick and mnist is not None:
         raise ValueError("--quick draws on digits that scikit-learn brings: leave --mnist out")
     run(out, quick=quick, mnist=mnist, seed=seed)
+
+
+@reproduce_app.command("svgdm", epilog="Example: latentcause reproduce svgdm --quick --out out/svgdm")
+def reproduce_svgdm(
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of results; a run that was interrupted continues there.")] = Path(
+        "out/svgdm"
+    ),
+) -> None:
+    """Posteriors of linked fields of "Causal score conditioning": three scenarios, ablations, cost, checks that can fail."""
+    from latentcause.experiments.svgdm import reproduce as run
+
+    run(out, quick=quick, seed=seed)

@@ -22,6 +22,7 @@ from latentcause.console import say, show_table, shown_warnings
 from latentcause.datasets.images.digits import digits
 from latentcause.datasets.images.factor_images import FactorImages
 from latentcause.datasets.images.morphomnist import morphomnist
+from latentcause.experiments.checks import Check, Table, check_table
 from latentcause.image_plots import counterfactuals
 from latentcause.io import output_folder, save
 from latentcause.metrics import CounterfactualReport, composition, counterfactual_report, dci
@@ -77,15 +78,6 @@ class Settings:
             model={"bounds": bounds, "channels": (16, 32), "epochs": 20},
             on_mnist=False,
         )
-
-
-@dataclass(frozen=True)
-class Check:
-    """A claim, what was found, and whether it holds."""
-
-    claim: str
-    found: str
-    holds: bool
 
 
 def reproduce(
@@ -150,7 +142,7 @@ def reproduce(
         path.unlink(missing_ok=True)
     for title, table in tables.items():
         show_table(title, *table)
-    show_table("Checks", *_check_table(checks))
+    show_table("Checks", *check_table(checks))
     say(f"written to {out}: open report.html")
     return checks
 
@@ -250,8 +242,6 @@ def _checks(
 
 # --- what is told ----------------------------------------------------------------------------------------------------
 
-Table = tuple[list[str], list[list[str]]]
-
 
 def _code_table(codes: Mapping[str, Mapping[str, float]]) -> Table:
     rows = [[name, *(f"{score:.3f}" for score in scores.values())] for name, scores in codes.items()]
@@ -276,12 +266,6 @@ def _answer_table(reports: Mapping[str, CounterfactualReport]) -> Table:
     return ["", *reports], rows
 
 
-def _check_table(checks: list[Check]) -> Table:
-    return ["claim", "found", "verdict"], [
-        [check.claim, check.found, "holds" if check.holds else "FAILS"] for check in checks
-    ]
-
-
 def _report(
     model: CausalDiffAE,
     truth: FactorImages,
@@ -297,7 +281,7 @@ def _report(
         f"images are judged. {len(checks) - failed} of {len(checks)} checks hold."
     )
     report = Report("Counterfactual digits", lead)
-    report.section("Checks").table(*_check_table(checks))
+    report.section("Checks").table(*check_table(checks))
     for title, table in tables.items():
         report.section(title).table(*table)
         if title.startswith("do("):
