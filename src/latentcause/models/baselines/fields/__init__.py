@@ -5,7 +5,21 @@ from __future__ import annotations
 from latentcause.models.baselines.fields.hazard_network import HazardNetwork, HazardWeights
 from latentcause.models.baselines.fields.node_by_node import NodeByNode
 from latentcause.models.baselines.fields.nuts import NUTS
+from latentcause.models.baselines.fields.shared_latent import JMVAE, MMVAE, MoPoE, SharedLatent
+from latentcause.models.baselines.fields.shared_latent_network import SharedLatentNetwork
 from latentcause.models.baselines.fields.variational import VariationalFields
 from latentcause.models.baselines.fields.vbci import VBCI
 
-__all__ = ["NUTS", "VBCI", "HazardNetwork", "HazardWeights", "NodeByNode", "VariationalFields"]
+__all__ = [
+    "JMVAE",
+    "MMVAE",
+    "NUTS",
+    "VBCI",
+    "HazardNetwork",
+    "HazardWeights",
+    "MoPoE",
+    "NodeByNode",
+    "SharedLatent",
+    "SharedLatentNetwork",
+    "VariationalFields",
+]
