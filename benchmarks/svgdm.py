@@ -3,11 +3,13 @@
     python benchmarks/svgdm.py --case exact --json out/svgdm_exact.json
     python benchmarks/svgdm.py --case nonlinear --seeds 5       # needs the bench extra (Pyro)
     python benchmarks/svgdm.py --case dags
+    python benchmarks/svgdm.py --case shared
 
 Cases: ``exact`` (three linear-Gaussian fields: divergence from the exact posterior, coverage, what the causal edges bring),
 ``nonlinear`` (tanh and product mechanisms beside NUTS and variational inference), ``dags`` (10 and 15 nodes, sparse and dense,
-with Gaussian, heavy-tailed and skewed noise: accuracy, and cost against edges). Each module's docstring says what its columns
-are. Seeds start at 3000: none of them was used to choose a setting. Every row is printed as it comes; ``--json`` keeps all figures.
+with Gaussian, heavy-tailed and skewed noise: accuracy, and cost against edges), ``shared`` (autoencoders with one latent
+vector for all fields). Each module's docstring says what its columns are. Seeds start at 3000: none of them was used to choose
+a setting. Every row is printed as it comes; ``--json`` keeps all figures.
 """
 
 from __future__ import annotations
@@ -19,11 +21,17 @@ from pathlib import Path
 import svgdm_dags
 import svgdm_exact
 import svgdm_nonlinear
+import svgdm_shared
 import torch
 
 from latentcause.writing import write_atomically
 
-CASES = {"exact": svgdm_exact.rows, "nonlinear": svgdm_nonlinear.rows, "dags": svgdm_dags.rows}
+CASES = {
+    "exact": svgdm_exact.rows,
+    "nonlinear": svgdm_nonlinear.rows,
+    "dags": svgdm_dags.rows,
+    "shared": svgdm_shared.rows,
+}
 FIRST_SEED = 3000
 
 
