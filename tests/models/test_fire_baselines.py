@@ -2,7 +2,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import gaussian_filter
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
@@ -11,7 +10,6 @@ from latentcause.datasets import simulate_wildfires
 from latentcause.datasets.wildfires import CHANNELS, SpreadModel
 from latentcause.models.baselines.fires import FireUNet, LogisticFire, PersistentFire
 from latentcause.models.baselines.fires.logistic import NEAR, local_features
-from latentcause.models.baselines.fires.unet import turn, turn_mask
 
 METHODS = [PersistentFire(), LogisticFire(), FireUNet((8, 16), epochs=12, device="cpu")]
 
@@ -73,18 +71,6 @@ def test_missing_numbers_are_borne(fires):
     values[:, CHANNELS.index("NDVI"), :5] = np.nan
     for method in METHODS[1:]:
         assert np.isfinite(method.fit(fires[:2]).predict_proba(dataclasses.replace(fires[20], values=values))).all()
-
-
-@pytest.mark.parametrize("symmetry", range(8))
-def test_the_wind_turns_with_the_map(symmetry):
-    """A plume that leaves the middle along the wind still does so after turning."""
-    x = torch.zeros(1, 3, 9, 9)
-    x[:, 0], x[:, 1] = 2.0, 1.0  # towards east and north
-    x[0, 2, 4 - 1, 4 + 2] = 1.0
-    turned = turn(x, symmetry)
-    row, column = (turned[0, 2] == 1).nonzero()[0].tolist()
-    assert turned[0, :2, 0, 0].tolist() == [column - 4, 4 - row]
-    assert torch.equal(turn_mask(x[:, 2], symmetry), turned[:, 2])
 
 
 def test_impossible_requests_are_refused(fires):

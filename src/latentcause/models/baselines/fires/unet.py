@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from latentcause.datasets.wildfires.series import FireSeries
+from latentcause.datasets.wildfires.symmetry import EAST, NORTH, SYMMETRIES, turn, turn_mask
 from latentcause.models.baselines.fires.forecaster import FireForecaster
 from latentcause.models.baselines.fires.logistic import unburnable, wind
 from latentcause.networks.unet import UNet
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
-
-EAST, NORTH = 0, 1
-"""Channels of the wind, which turn with the map."""
 
 PLAIN = (
     "elevation",
@@ -29,7 +27,6 @@ PLAIN = (
     "specific humidity",
     "pdsi",
 )
-SYMMETRIES = 8
 
 
 class FireUNet(FireForecaster):
@@ -140,28 +137,6 @@ class _Chance(nn.Module):
         turned = [(turn(x[symmetry == k], k), turn_mask(y[symmetry == k], k)) for k in symmetry.unique().tolist()]
         logits, marks = self(torch.cat([maps for maps, _ in turned])), torch.cat([masks for _, masks in turned])
         return nn.functional.binary_cross_entropy_with_logits(logits, marks, reduction="none").mean((1, 2))
-
-
-def turn(x: Tensor, symmetry: int) -> Tensor:
-    """Square maps (n, k, h, w) mirrored and transposed: one of the eight symmetries of a square; the wind turns with them."""
-    x = x.clone()
-    if symmetry & 1:  # left and right
-        x = x.flip(-1)
-        x[:, EAST] *= -1
-    if symmetry & 2:  # up and down
-        x = x.flip(-2)
-        x[:, NORTH] *= -1
-    if symmetry & 4:  # rows become columns, so that what went east goes down, which is south
-        x = x.mT.clone()
-        x[:, [EAST, NORTH]] = -x[:, [NORTH, EAST]]
-    return x
-
-
-def turn_mask(y: Tensor, symmetry: int) -> Tensor:
-    """Maps (n, h, w), turned as by `turn`."""
-    y = y.flip(-1) if symmetry & 1 else y
-    y = y.flip(-2) if symmetry & 2 else y
-    return y.mT if symmetry & 4 else y
 
 
 def _symmetries(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
