@@ -16,7 +16,7 @@ import latentcause as lc
 from latentcause.fields import Matern
 from latentcause.models.change_classes import ChangeClasses
 from latentcause.models.class_dependence import fit_length
-from latentcause.models.map_context import context_features, ring_mean, wide_means
+from latentcause.models.map_context import context_features
 from latentcause.models.noisy_or import NoisyOr
 from latentcause.observation import BernoulliError, Component, MixtureEmission, Observation, block_mean
 from latentcause.training import Recipe, seeded
@@ -78,28 +78,19 @@ def test_features_turn_with_the_map() -> None:
     np.testing.assert_allclose(context_features(np.rot90(z), 5), np.rot90(context_features(z, 5)), atol=1e-9)
 
 
-def test_rings_are_means_of_the_pixels_between_two_squares() -> None:
-    z = np.random.default_rng(0).normal(size=(30, 30))
-    expected = (z[10:15, 7:12].sum() - z[11:14, 8:11].sum()) / 16
-    assert ring_mean(z, 3, 5)[12, 9] == pytest.approx(expected)
-    assert wide_means(z, 5)[12, 9, 0] == pytest.approx((z[9:16, 6:13].sum() - z[10:15, 7:12].sum()) / 24)
-
-
 # --- densities and attribution ---------------------------------------------------------------------------------------
 
 
 def test_class_densities_integrate_to_one() -> None:
     with seeded(0):
-        classes = ChangeClasses(4, torch.randn(500, 2), 2, 8, 2).double()
-    axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
-    views = torch.cartesian_prod(axis, axis)
-    contexts = torch.tensor([[0.3, -0.2]], dtype=torch.float64).expand(len(views), -1)
+        classes = ChangeClasses(4, torch.randn(500, 1), 8, 2).double()
+    axis = torch.linspace(-12, 12, 961, dtype=torch.float64)
     with torch.no_grad():
-        total = classes.log_density(views, contexts).exp().sum(0) * 0.1**2
-        inner = classes.log_inner_density(axis[:, None]).exp()
-        summed = classes.log_density(views, contexts).exp().reshape(241, 241, 3).sum(1) * 0.1
-    torch.testing.assert_close(total, torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
-    torch.testing.assert_close(summed, inner, atol=1e-5, rtol=0)
+        total = classes.log_density(axis[:, None]).exp().sum(0) * 0.025
+        x = torch.zeros(961, 4, dtype=torch.float64)
+        mixed = (-classes.loss((x, axis[:, None]))).exp().sum() * 0.025
+    torch.testing.assert_close(total, torch.ones(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert float(mixed) == pytest.approx(1, abs=1e-6)
 
 
 def test_noisy_or_learns_scale_and_offset_of_the_prior_maps() -> None:
@@ -124,7 +115,7 @@ def test_length_of_the_dependence_is_found(length: float) -> None:
     u = Matern(length).sample(1, (128, 128), generator)[0]
     inner = ((u > 0.5).double() + (u > 1.2).double()) * 3 + 0.5 * torch.randn(u.shape, generator=generator).double()
     with seeded(0):
-        classes = ChangeClasses(1, inner.reshape(-1, 1).expand(-1, 2).float(), 1, 4, 1)
+        classes = ChangeClasses(1, inner.reshape(-1, 1).float(), 4, 1)
     with torch.no_grad():
         classes.level.copy_(torch.tensor([[0.0], [3.0], [6.0]]))
         classes.log_sd.fill_(np.log(0.5))

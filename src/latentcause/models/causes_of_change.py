@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.special import logit, ndtr
+from scipy.special import expit, logit, ndtr
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
@@ -19,7 +19,7 @@ from latentcause.fields import Matern
 from latentcause.graph import CausalGraph
 from latentcause.models.change_classes import CLASSES, ChangeClasses
 from latentcause.models.class_dependence import fit_length
-from latentcause.models.map_context import context_features, ring_mean, standardised, wide_means
+from latentcause.models.map_context import context_features, standardised
 from latentcause.models.noisy_or import NoisyOr
 from latentcause.observation import BernoulliError, LinearOperator, MixtureEmission, Observation
 from latentcause.posteriors import from_draws
@@ -29,7 +29,7 @@ from latentcause.training import Recipe, seeded, train
 if TYPE_CHECKING:
     import xarray
 
-BLUR = 6.0  # pixels: each prior map enters the network as it is, and this much smoother
+BLUR = 6.0  # of a prior map where it enters the network, in pixels
 PAIR_EPOCHS = 3
 BLOCK = 8  # side of the blocks that are held out together, in holes
 HIGHEST_CHANCE = 1 - 1e-6
@@ -44,16 +44,16 @@ class CausesOfChange(BaseEstimator):
 
     1. Classes: `ChangeClasses`. The mean of the map over a window of ``window`` pixels a side is, given the class, independent of
        what lies more than the noise's reach away, outside a square of ``hole`` pixels a side; the prior maps are part of
-       those surroundings. A pixel's chances are the mean of those of the windows that hold it. Each block of the map takes them
-       from a fit to the other blocks (``folds``-fold), so that no network has seen what it judges.
+       those surroundings. ``folds`` fits, each to all blocks of the map but some, are averaged; a pixel's chances are the mean of
+       those of the windows that hold it.
     2. Causes: of the class *caused* each cause has its share by `NoisyOr` of the prior maps' log odds, whose scale and offset are
        learned: a prior map is right about where, not about how much.
     3. Joint draws: classes follow one Gaussian field through thresholds that give each pixel its chances; its length is the one
        that makes pairs of windows most likely (`fit_length`).
 
-    No number is fitted to labels, and all are maximum likelihood given the settings below. Left out: pixels that several causes
-    changed differently, and correlation of draws beyond pairs. The draws' field has the dependence that pairs have before their
-    own two windows are seen, which is somewhat more than they have after.
+    Nothing is fitted to labels: all numbers are of maximum likelihood. Where it errs: a patch of change narrower than the window
+    looks like weaker change, so that some of it counts as *other*; strong change without any of the causes counts as theirs; the
+    draws' field has the dependence that pairs of pixels have before their own windows are seen, a little more than after.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class CausesOfChange(BaseEstimator):
     width : int
         Of the network's hidden layers.
     folds : int
-        Of the blocks, at least 2.
+        Fits, at least 2; each leaves out its share of the blocks.
     epochs, batch_size, learning_rate : training
     device : str
     seed : int
@@ -80,8 +80,7 @@ class CausesOfChange(BaseEstimator):
     length_ : float
         Of the draws' field, in pixels.
     held_out_ : float
-        Mean log density of window and ring of a pixel, in nats, under the fit that has not seen its block: the larger, the better
-        the settings.
+        Mean log density of a window, in nats, under the fit that has not seen its block: the larger, the better the settings.
     histories_ : list of list of dict
         Losses after each epoch of each fold.
 
@@ -108,10 +107,10 @@ class CausesOfChange(BaseEstimator):
         *,
         window: int = 3,
         hole: int = 5,
-        components: int = 2,
+        components: int = 3,
         width: int = 48,
         folds: int = 4,
-        epochs: int = 20,
+        epochs: int = 16,
         batch_size: int = 2048,
         learning_rate: float = 5e-3,
         device: str = "auto",
@@ -151,26 +150,24 @@ class CausesOfChange(BaseEstimator):
         self._check_settings(observations)
         effect, log_odds = self._effect(), self._log_odds(observations)
         z = _map_of_change(observations, effect)
-        inner, beyond = ndimage.uniform_filter(z, self.window, mode="reflect"), wide_means(z, self.hole)
-        views = np.stack([inner, ring_mean(z, self.window, self.hole)], axis=-1)
-        finite = [np.maximum(x, x[np.isfinite(x)].min() - 1) for x in log_odds]
-        priors = np.stack([*finite, *(ndimage.gaussian_filter(x, BLUR) for x in finite)])
+        windows = ndimage.uniform_filter(z, self.window, mode="reflect").astype(np.float32)
+        priors = standardised(_prior_features(log_odds))
 
         def inputs(other: tuple[int, int] | None = None) -> Tensor:
-            around = context_features(z, self.hole, other)
-            return _rows(np.concatenate([standardised(around), standardised(np.moveaxis(priors, 0, -1))], axis=-1))
+            around = standardised(context_features(z, self.hole, other))
+            return torch.from_numpy(np.concatenate([around, priors], axis=-1)).reshape(z.size, -1)
 
-        data = inputs(), _rows(views), _rows(beyond - beyond.mean(axis=(0, 1)))
+        data = inputs(), torch.from_numpy(windows).reshape(-1, 1)
         with threads_for(0):
             fits, fold = [], self._folds(z.shape)
             chances, held_out = np.zeros((z.size, len(CLASSES))), np.zeros(z.size)
             for number in range(self.folds):
                 fits.append(self._fit_fold(number, [part[fold != number] for part in data], checkpoint))
-                judged = [part[fold == number] for part in data]
-                chances[fold == number], held_out[fold == number] = _judged(fits[-1][0], judged)
-            self.length_ = fit_length(
-                fits[0][0], _image(inner), inputs, self.hole, self._recipe(PAIR_EPOCHS), self.seed
-            )
+                judged, density = _judged(fits[-1][0], data)
+                chances += judged / self.folds
+                held_out[fold == number] = density[fold == number]
+            recipe = self._recipe(PAIR_EPOCHS)
+            self.length_ = fit_length(fits[0][0], torch.from_numpy(windows), inputs, self.hole, recipe, self.seed)
         self.histories_, self.held_out_ = [history for _, history in fits], float(held_out.mean())
         maps = chances.T.reshape(-1, *z.shape)
         self.classes_ = np.stack([ndimage.uniform_filter(part, self.window, mode="reflect") for part in maps])
@@ -222,7 +219,7 @@ class CausesOfChange(BaseEstimator):
         self, number: int, data: list[Tensor], checkpoint: Path | None
     ) -> tuple[ChangeClasses, list[dict[str, float]]]:
         with seeded(self.seed + number):
-            module = ChangeClasses(data[0].shape[1], data[1], data[2].shape[1], self.width, self.components)
+            module = ChangeClasses(data[0].shape[1], data[1], self.width, self.components)
         result = train(
             module,
             module.loss,
@@ -349,17 +346,21 @@ def _per_pixel(operator: LinearOperator, values: np.ndarray) -> np.ndarray:
     return mean[tuple(nearest)]
 
 
-def _judged(module: ChangeClasses, data: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def _prior_features(log_odds: np.ndarray) -> np.ndarray:
+    """Of each cause (h, w, 3 each): its log odds, whether they are the map's lowest, and its chance blurred.
+
+    The lowest stands for "less than that", so that it is no number like the others.
+    """
+    features = []
+    for x in log_odds:
+        lowest = x[np.isfinite(x)].min()
+        features += [np.maximum(x, lowest - 1), 1.0 * (x <= lowest), ndimage.gaussian_filter(expit(x), BLUR)]
+    return np.stack(features, axis=-1)
+
+
+def _judged(module: ChangeClasses, data: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """P(class) (n, 3) and log density (n,)."""
     parts = list(zip(*(part.split(ROWS_AT_ONCE) for part in data), strict=True))
     chances = torch.cat([module.posterior(*part) for part in parts])
     losses = torch.cat([module.loss(part) for part in parts])
     return chances.double().numpy(), -losses.double().numpy()
-
-
-def _rows(features: np.ndarray) -> Tensor:
-    return torch.from_numpy(features.reshape(-1, features.shape[-1]).astype(np.float32))
-
-
-def _image(z: np.ndarray) -> Tensor:
-    return torch.from_numpy(z.astype(np.float32))

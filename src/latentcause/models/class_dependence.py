@@ -22,18 +22,18 @@ NODES = 24  # of the quadrature
 Inputs = Callable[[tuple[int, int]], Tensor]
 
 
-def fit_length(classes: ChangeClasses, inner: Tensor, inputs: Inputs, hole: int, recipe: Recipe, seed: int) -> float:
+def fit_length(classes: ChangeClasses, y: Tensor, inputs: Inputs, hole: int, recipe: Recipe, seed: int) -> float:
     """Length, in pixels, of the Matern-3/2 field u by which classes depend on one another.
 
     The class of pixel i is the ordered one in whose interval u_i falls, u standard normal and the intervals such that the
-    marginals are what they are. Maximised is sum over pairs of log sum_ab P(a, b) p_a(inner_i) p_b(inner_j), at distances of
+    marginals are what they are. Maximised is sum over pairs of log sum_ab P(a, b) p_a(y_i) p_b(y_j), at distances of
     ``hole`` and ``hole + 3`` pixels along both axes, where P has for marginals the chances given a context that leaves out the
     surroundings of both pixels: for that the network is trained further, the densities p stay.
 
     Parameters
     ----------
     classes : ChangeClasses
-    inner : Tensor (h, w)
+    y : Tensor (h, w)
     inputs : callable
         Inputs (h * w, k) of the network where a second square, at the distance given, is hidden.
     hole : int
@@ -42,7 +42,7 @@ def fit_length(classes: ChangeClasses, inner: Tensor, inputs: Inputs, hole: int,
     """
     generator = np.random.default_rng(seed)
     pairs = [
-        _pairs(classes, inner, inputs, step, recipe, seed, generator)
+        _pairs(classes, y, inputs, step, recipe, seed, generator)
         for distance in (hole, hole + 3)
         for step in ((0, distance), (distance, 0))
     ]
@@ -57,7 +57,7 @@ def fit_length(classes: ChangeClasses, inner: Tensor, inputs: Inputs, hole: int,
 
 def _pairs(
     classes: ChangeClasses,
-    inner: Tensor,
+    y: Tensor,
     inputs: Inputs,
     step: tuple[int, int],
     recipe: Recipe,
@@ -68,19 +68,15 @@ def _pairs(
     both = [inputs(step), inputs((-step[0], -step[1]))]
     other = deepcopy(classes).requires_grad_(False)
     other.network.requires_grad_(True)
-    values = inner.reshape(-1, 1)
-
-    def loss(batch: tuple[Tensor, ...]) -> Tensor:
-        return -torch.logsumexp(other.log_classes(batch[0]) + other.log_inner_density(batch[1]), dim=1)
-
-    train(other, loss, (torch.cat(both), torch.cat([values, values])), recipe, seed=seed, label="pairs")
+    values = y.reshape(-1, 1)
+    train(other, other.loss, (torch.cat(both), torch.cat([values, values])), recipe, seed=seed, label="pairs")
     other.cpu()
-    rows, columns = inner.shape
+    rows, columns = y.shape
     start = generator.integers(0, [rows - step[0], columns - step[1]], size=(PAIRS, 2))
-    ends = [np.ravel_multi_index(tuple((start + shift).T), inner.shape) for shift in (0, np.array(step))]
+    ends = [np.ravel_multi_index(tuple((start + shift).T), y.shape) for shift in (0, np.array(step))]
     with torch.no_grad():
         marginals = [other.log_classes(x[at]).exp().double().numpy() for x, at in zip(both, ends, strict=True)]
-        densities = [other.log_inner_density(values[at]).exp().double().numpy() for at in ends]
+        densities = [other.log_density(values[at]).exp().double().numpy() for at in ends]
     return float(max(step)), marginals, densities
 
 

@@ -48,20 +48,6 @@ def context_features(z: np.ndarray, hole: int, other: tuple[int, int] | None = N
     return np.stack([*found, *np.sort(directed, axis=0)], axis=-1)
 
 
-def ring_mean(z: np.ndarray, inner: int, outer: int) -> np.ndarray:
-    """Mean (h, w) of the square of ``outer`` pixels a side around each pixel, without that of ``inner`` pixels; both odd."""
-    whole, hidden = np.ones((outer, outer)), (outer - inner) // 2
-    whole[hidden : hidden + inner, hidden : hidden + inner] = 0
-    return _convolved(z, whole / whole.sum())
-
-
-def wide_means(z: np.ndarray, hole: int) -> np.ndarray:
-    """Of what a ring depends on beyond itself: the means (h, w, 4) of the next two rings and over widths of 6 and 16 pixels."""
-    cut = np.clip(z, LOWEST, HIGHEST)
-    rings = [ring_mean(cut, hole, hole + 2), ring_mean(cut, hole + 2, hole + 4)]
-    return np.stack([*rings, *(_weighted_mean(cut, width, hole, None) for width in (6.0, 16.0))], axis=-1)
-
-
 def standardised(features: np.ndarray) -> np.ndarray:
     """Features (h, w, k) with mean 0 and standard deviation 1 over the map, float32; constant ones become 0."""
     spread = features.std(axis=(0, 1))
