@@ -69,12 +69,13 @@ def filtered_fronts(fire: SimulatedFire, particles: int = 256, *, seed: int = 0)
 
 
 def _ignition_log_likelihood(fire: SimulatedFire, starts: np.ndarray) -> np.ndarray:
-    """Of every start, a part at a time."""
-    parts = np.array_split(starts, max(1, len(starts) // 256))
-    mask, cloud, footprint = fire.series.masks[0], fire.cloud[0], fire.footprints[0]
-    return np.concatenate(
-        [fire.sensor.log_likelihood(mask, part.astype(np.float64), cloud, footprint) for part in parts]
-    )
+    """Of every start; where something is marked, those that burn nowhere in the marks can't be."""
+    mask = fire.series.masks[0]
+    possible = starts[:, mask].any(1) if mask.any() else np.ones(len(starts), dtype=bool)
+    found = np.full(len(starts), -np.inf)
+    p = starts[possible].astype(np.float64)
+    found[possible] = fire.sensor.log_likelihood(mask, p, fire.cloud[0], fire.footprints[0])
+    return found
 
 
 def _drawn(log_weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
