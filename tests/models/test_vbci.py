@@ -14,7 +14,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from latentcause import CausalGraph, GriddedObservations
-from latentcause.models.baselines.fields import VBCI, HazardNetwork, HazardWeights
+from latentcause.metrics import reliability
+from latentcause.models.baselines.fields import (
+    VBCI,
+    GroundFailure,
+    HazardNetwork,
+    HazardWeights,
+    area_of_chance,
+    chance_of_area,
+)
 from latentcause.observation import BernoulliError, GaussianError, LogNormalError, Observation, block_mean
 
 EDGES = "slide -> damage; liquid -> damage; slide -> proxy; liquid -> proxy; damage -> proxy"
@@ -207,24 +215,48 @@ def test_hokkaido_beside_the_posterior_that_the_authors_published(shared_data: C
     from latentcause.datasets import load_hokkaido
 
     maps = load_hokkaido(shared_data("hokkaido"))
-    edges = EDGES.replace("slide", "landslide").replace("liquid", "liquefaction")
-    graph = CausalGraph.from_string(edges)
-    proxy = maps.rasters["damage_proxy"].to_numpy()
-    seen = {
-        "landslide": Observation(maps.rasters["prior_landslide"].to_numpy(), noise=BernoulliError()),
-        "liquefaction": Observation(maps.rasters["prior_liquefaction"].to_numpy(), noise=BernoulliError()),
-        "proxy": Observation(np.where(proxy > 0, proxy, np.nan), noise=LogNormalError(1.0)),
-    }
-    built = maps.rasters["building_footprint"].to_numpy() > 0
-    model = VBCI(graph, where={"damage": built})
-    model.fit(GriddedObservations(graph, proxy.shape, seen))
+    names = ("damage_proxy", "prior_landslide", "prior_liquefaction", "building_footprint")
+    seen = GroundFailure.from_rasters(*(maps.rasters[name].to_numpy() for name in names))
+    model = VBCI(seen.graph, where=seen.where).fit(seen.observations)
     assert min(np.diff(model.bounds_)) > 0
-    known = ~np.isnan(maps.truth.to_numpy())
+    known = maps.truth.notnull().to_numpy()
     truth = maps.truth.to_numpy()[known]
 
-    def reached(probability: np.ndarray) -> tuple[float, float]:
-        return roc_auc_score(truth, probability[known]), average_precision_score(truth, probability[known])
+    def reached(probability: np.ndarray) -> tuple[float, ...]:
+        p = probability[known]
+        calibration = reliability(p, truth)
+        return (
+            roc_auc_score(truth, p),
+            average_precision_score(truth, p),
+            calibration.calibration_error,
+            calibration.brier,
+        )
 
-    assert reached(maps.rasters["vbci_landslide"].to_numpy()) == pytest.approx((0.893, 0.468), abs=5e-4)
+    published = maps.rasters["vbci_landslide"].to_numpy()
+    assert reached(published) == pytest.approx((0.893, 0.468, 0.047, 0.048), abs=5e-4)
     # Neither settings nor weights have seen the mapped landslides.
-    assert reached(model.probabilities_["landslide"].to_numpy()) == pytest.approx((0.875, 0.42), abs=0.02)
+    own = area_of_chance(model.probabilities_["landslide"].to_numpy(), "landslide")
+    assert reached(own) == pytest.approx((0.890, 0.463, 0.046, 0.046), abs=2e-3)
+    assert np.corrcoef(own.ravel(), published.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("hazard", ["landslide", "liquefaction"])
+def test_areas_and_chances_are_each_others_inverse(hazard: str) -> None:
+    chance = np.linspace(0, 1, 101)
+    area = area_of_chance(chance, hazard)  # type: ignore[arg-type]
+    assert (np.diff(area) > 0).all()
+    np.testing.assert_allclose(chance_of_area(area, hazard), chance, atol=1e-9)  # type: ignore[arg-type]
+    np.testing.assert_allclose(chance_of_area([0.0, 1.0], hazard), [0.0, 1.0], atol=1e-12)  # type: ignore[arg-type]
+
+
+def test_rasters_of_ground_failure_are_checked() -> None:
+    square = np.full((4, 4), 0.1)
+    found = GroundFailure.from_rasters(square + np.eye(4), square, square, np.eye(4))
+    assert found.graph.parents("damage_proxy") == ("landslide", "liquefaction", "building_damage")
+    assert found.where["building_damage"].sum() == 4
+    with pytest.raises(ValueError, match=r"buildings has shape \(2, 2\)"):
+        GroundFailure.from_rasters(square, square, square, np.eye(2))
+    with pytest.raises(ValueError, match=r"16 areas are outside \[0, 1\] \(first: 1.1\)"):
+        GroundFailure.from_rasters(square, square + 1, square, square)
+    with pytest.raises(ValueError, match="no area of 'flood'"):
+        area_of_chance(square, "flood")  # type: ignore[arg-type]

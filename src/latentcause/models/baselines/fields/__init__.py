@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latentcause.models.baselines.fields.ground_failure import GroundFailure, area_of_chance, chance_of_area
 from latentcause.models.baselines.fields.hazard_network import HazardNetwork, HazardWeights
 from latentcause.models.baselines.fields.node_by_node import NodeByNode
 from latentcause.models.baselines.fields.nuts import NUTS
@@ -15,6 +16,7 @@ __all__ = [
     "MMVAE",
     "NUTS",
     "VBCI",
+    "GroundFailure",
     "HazardNetwork",
     "HazardWeights",
     "MoPoE",
@@ -22,4 +24,6 @@ __all__ = [
     "SharedLatent",
     "SharedLatentNetwork",
     "VariationalFields",
+    "area_of_chance",
+    "chance_of_area",
 ]

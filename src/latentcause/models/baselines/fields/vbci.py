@@ -40,7 +40,8 @@ class VBCI(BaseEstimator):
     - the Gaussian leak of each hazard is its intercept alone: the authors' bound, - log(1 + exp(a + w^2 / 2)), is largest where
       the weight w of the leak's disturbance is 0;
     - no pixel is declared beforehand to have one hazard only, and no penalty forbids two;
-    - prior maps are chances as they are: no formula turns areas into chances, since slope and offset are learned.
+    - prior maps hold chances: `GroundFailure` turns the areas of the ground failure models into them, with the authors' formulas,
+      and `area_of_chance` turns the posterior back.
 
     It knows no neighbours: a pixel is inferred from its own values alone.
 
