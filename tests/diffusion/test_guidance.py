@@ -18,7 +18,7 @@ from latentcause.diffusion import (
     times,
 )
 from latentcause.fields import JointDenoiser, JointGaussian, LocalDenoiser
-from latentcause.observation import BernoulliError, Observation, block_mean
+from latentcause.observation import BernoulliError, GaussianError, Observation, block_mean
 
 SYSTEM = three_fields((16,))
 PRIOR = JointDenoiser(SYSTEM.fields.joint("dense"), Cosine())
@@ -43,6 +43,21 @@ def test_gaussian_guidance_of_a_gaussian_prior_is_the_denoiser_of_the_posterior(
     found, wanted = guided(x, t), conditioned(observations)(x, t)
     torch.testing.assert_close(found.data, wanted.data, atol=1e-8, rtol=0)
     torch.testing.assert_close(found.to("score"), wanted.to("score"), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [0.99, 0.3])
+def test_cells_that_say_next_to_nothing_do_not_keep_the_others_from_being_solved(t):
+    """Standard deviations from 0.05 to 5000 in one observation."""
+    sd = torch.logspace(-1.3, 3.7, 16, dtype=torch.float64)
+    truth = SYSTEM.fields.sample(1, torch.Generator().manual_seed(0))[0]
+    seen = {
+        node: Observation(truth[i], noise=GaussianError(sd.roll(5 * i))) for i, node in enumerate(SYSTEM.graph.nodes)
+    }
+    observations = GriddedObservations(SYSTEM.graph, (16,), seen)
+    x = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guided = ObservedDenoiser(PRIOR, observations)
+    torch.testing.assert_close(guided(x, t).data, conditioned(observations)(x, t).data, atol=5e-3, rtol=0)
+    assert guided.worst_residual <= guided.tolerance
 
 
 def test_a_backward_pass_stands_in_for_the_covariance():

@@ -34,6 +34,9 @@ class Observations(Protocol):
 
     def pullback(self, z: Tensor | None, v: Tensor) -> Tensor: ...  # noqa: D102
 
+    @property
+    def noise_variance(self) -> Tensor: ...  # noqa: D102
+
     def noise_times(self, v: Tensor, variance: Tensor | None = None) -> Tensor: ...  # noqa: D102
 
     def sites(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]: ...  # noqa: D102
@@ -71,7 +74,7 @@ class ObservedDenoiser(Denoiser):
     passes : int
         Most steps of conjugate gradients for (A V A' + R)^-1. Each costs one product with V.
     tolerance : float
-        At which they end: the residual's norm as a share of the right-hand side's, in every row.
+        At which they end: the residual's norm as a share of the right-hand side's, in every row, both in units of the noise.
 
     Attributes
     ----------
@@ -129,16 +132,21 @@ class ObservedDenoiser(Denoiser):
         if not self.observations.is_gaussian:
             y, variance = self.observations.sites(seen, self._diagonal(seen_covariance_times, seen))
 
-        def noise_times(v: Tensor) -> Tensor:
-            return self.observations.noise_times(v, variance)
-
+        # Solved in units of each cell's noise: sites that say next to nothing have variances a million times those of others,
+        # and values as far off, which else would be all that counts.
+        unit = (self.observations.noise_variance.to(zhat) if variance is None else variance).sqrt()
         covariance = torch.zeros_like if self.how == "plug-in" else seen_covariance_times
         weights, left, refused = conjugate_gradients(
-            covariance, noise_times, y - seen, self.passes, self.tolerance, precondition
+            lambda v: covariance(v / unit) / unit,
+            lambda v: self.observations.noise_times(v / unit, variance) / unit,
+            (y - seen) / unit,
+            self.passes,
+            self.tolerance,
+            None if precondition is None else lambda v: unit * precondition(unit * v),
         )
         if not bool(refused.all()):
             self.worst_residual = max(self.worst_residual, float(left[~refused].max()))
-        return zhat + covariance_times(self.observations.pullback(zhat, weights)), refused
+        return zhat + covariance_times(self.observations.pullback(zhat, weights / unit)), refused
 
     def _preconditioner(self, x_t: Tensor, t: Tensor | float) -> Product | None:
         """v -> (A V A' + R)^-1 v with the V of the moments, where it can be had and is worth it."""

@@ -1,6 +1,8 @@
 """Causal systems of fields: kernels and noise, linear-Gaussian and other systems, joint Gaussians that denoise."""
 
+from latentcause.fields.conditioning import conditioned_draws
 from latentcause.fields.denoisers import JointDenoiser, LocalDenoiser, Sees, gaussian_denoiser
+from latentcause.fields.fitting import fitted_fields
 from latentcause.fields.gaussian_fields import GaussianFields
 from latentcause.fields.joint_gaussian import Form, JointGaussian
 from latentcause.fields.kernels import MOST_DENSE, Kernel, Matern, SquaredExponential, White
@@ -25,5 +27,7 @@ __all__ = [
     "StructuralFields",
     "StudentNoise",
     "White",
+    "conditioned_draws",
+    "fitted_fields",
     "gaussian_denoiser",
 ]

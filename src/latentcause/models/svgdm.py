@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.diffusion import DPMSolver, Guidance, ObservedDenoiser, times
-from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
+from latentcause.fields import (
+    Form,
+    GaussianFields,
+    JointGaussian,
+    Sees,
+    conditioned_draws,
+    fitted_fields,
+    gaussian_denoiser,
+)
 from latentcause.graph import CausalGraph
 from latentcause.models import svgdm_files
 from latentcause.models.error_budget import error_budget, flow_density
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
 from latentcause.posteriors import from_draws
+from latentcause.progress import progress
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST, POWER = 0.99, 0.002, 2.0  # times of sampling: crowded where fields are nearly clean
 DENSE_ROWS = 512  # fields of at most so many nodes x pixels have a full covariance by default
+DRAWS_OF_ROUND = 32  # of the posterior, for each round of expectation maximisation
 UNSOLVED = 0.01  # residual of the observations' pull that is worth a warning
 NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together
 
@@ -68,6 +78,11 @@ class SVGDM(BaseEstimator):
         How observations pull, see `ObservedDenoiser`.
     steps : int
         Of the sampler.
+    rounds : int
+        Of expectation maximisation, for a prior of `GaussianFields` whose numbers are not known: its weights, intercepts,
+        variances and lengths become, round by round, those that make posterior samples of these observations most likely
+        (`latentcause.fields.fitted_fields`). What the observations do not show, such as the length of a field seen in coarse
+        blocks only, stays near where it started.
     eta : float
         Noise of the sampler: 0 is the probability flow, 1 the paper's reverse SDE. More forgets more of the errors that
         guidance makes at early times, where the fields are not Gaussian; it needs more steps from about 8 on.
@@ -109,6 +124,7 @@ class SVGDM(BaseEstimator):
         guidance: Guidance = "gaussian",
         steps: int = 96,
         eta: float = 4.0,
+        rounds: int = 0,
         draws: int = 8192,
         epochs: int = 20,
         batch_size: int = 128,
@@ -126,6 +142,7 @@ class SVGDM(BaseEstimator):
         self.guidance = guidance
         self.steps = steps
         self.eta = eta
+        self.rounds = rounds
         self.draws = draws
         self.epochs = epochs
         self.batch_size = batch_size
@@ -144,17 +161,18 @@ class SVGDM(BaseEstimator):
         ------
         ValueError
             Where observations, graph and prior do not belong together, for draws that are not finite or too few, for an
-            unknown option, and for ``scores="exact"`` with a prior that is not `GaussianFields`.
+            unknown option, and for ``scores="exact"`` or ``rounds`` with a prior that is not `GaussianFields`.
         """
         observations.validate_for(self.graph)
         if self.scores not in ("learned", "gaussian", "exact"):
             raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
         self.scores_: FieldScores | None = None
         self.history_: list[dict[str, float]] = []
+        self.prior_ = self._fitted_prior(observations) if self.rounds else self.prior
         if self.scores == "exact":
-            if not isinstance(self.prior, GaussianFields):
+            if not isinstance(self.prior_, GaussianFields):
                 raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
-            self.joint_ = self.prior.joint(self._form(math.prod(observations.shape)))
+            self.joint_ = self.prior_.joint(self._form(math.prod(observations.shape)))
             self._check_shape(self.joint_.mean.shape, observations)
         else:
             z = self._drawn()
@@ -191,20 +209,15 @@ class SVGDM(BaseEstimator):
         if n < 1:
             raise ValueError(f"n is {n}: give the number of samples to draw")
         observations = self.chosen(observations)
-        generator = self._generator(generator)
-        denoiser, clock, start = self.denoiser(observations), self.clock(), self.start(n, generator, observations)
-        rows = max(1, NUMBERS_AT_ONCE // self.joint_.mean.numel())
-        with threads_for(0):
-            sampler = DPMSolver(denoiser, self.eta)
-            parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
-        if denoiser.worst_residual > UNSOLVED:
+        z, left = self.sampled(n, self._generator(generator), observations)
+        if left > UNSOLVED:
             warnings.warn(
-                f"the pull of the observations was solved to {denoiser.worst_residual:.1%} only: the scores are too rough, or "
+                f"the pull of the observations was solved to {left:.1%} only: the scores are too rough, or "
                 "the observations too many and too precise for the solver; compare with scores='gaussian'",
                 UserWarning,
                 stacklevel=2,
             )
-        return from_draws(torch.cat(parts).numpy(), self.graph.nodes, observations.grid)
+        return from_draws(z.numpy(), self.graph.nodes, observations.grid)
 
     @torch.no_grad()
     def error_budget(self, n: int = 256, *, generator: torch.Generator | int) -> pd.DataFrame:
@@ -279,16 +292,26 @@ class SVGDM(BaseEstimator):
         noise = torch.randn((n, *mean.shape), generator=generator, dtype=dtype, device=device)
         return alpha.to(noise) * mean + sigma.to(noise) * noise
 
+    @torch.no_grad()
+    def sampled(self, n: int, generator: torch.Generator, observations: GriddedObservations) -> tuple[Tensor, float]:
+        """Posterior draws (n, d, *shape) on the CPU, and the largest residual of the solver behind their pull."""
+        denoiser, clock, start = self.denoiser(observations), self.clock(), self.start(n, generator, observations)
+        rows = max(1, NUMBERS_AT_ONCE // self.joint_.mean.numel())
+        with threads_for(0):
+            sampler = DPMSolver(denoiser, self.eta)
+            parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
+        return torch.cat(parts), denoiser.worst_residual
+
     def prior_draws(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, d, *shape) of the prior, of the precision and on the device of the model; of an array, rows of it."""
         dtype, device = self._kind
-        if isinstance(self.prior, (np.ndarray, Tensor)):
-            rows = torch.randint(len(self.prior), (n,), generator=generator, device=generator.device).cpu()
-            return torch.as_tensor(self.prior)[rows].to(device, dtype)
-        if not hasattr(self.prior, "sample"):
+        if isinstance(self.prior_, (np.ndarray, Tensor)):
+            rows = torch.randint(len(self.prior_), (n,), generator=generator, device=generator.device).cpu()
+            return torch.as_tensor(self.prior_)[rows].to(device, dtype)
+        if not hasattr(self.prior_, "sample"):
             raise ValueError("this model has no prior to draw from: set model.prior")
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return self.prior.sample(n, torch.Generator().manual_seed(seed)).to(device, dtype)
+        return self.prior_.sample(n, torch.Generator().manual_seed(seed)).to(device, dtype)
 
     def denoiser(self, observations: GriddedObservations | None = None) -> ObservedDenoiser:
         """E[z | z_t, y], for samplers of one's own: fields (n, d, *shape), float32 with networks and float64 without."""
@@ -333,16 +356,39 @@ class SVGDM(BaseEstimator):
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         return torch.Generator(device).manual_seed(int(seed))
 
+    def _fitted_prior(self, observations: GriddedObservations) -> GaussianFields:
+        """The prior after so many rounds of expectation (posterior samples) and maximisation."""
+        prior = self.prior
+        if not isinstance(prior, GaussianFields):
+            raise ValueError(
+                f"rounds={self.rounds} fit a prior of GaussianFields, not a {type(prior).__name__}: give that, or 0"
+            )
+        with progress("fitting the prior", self.rounds, "round") as report:
+            for k in range(self.rounds):
+                # The same noise in every round, so that rounds settle.
+                prior = fitted_fields(prior, self._expected(prior, observations))
+                report(k + 1, k + 1)
+        return prior
+
+    def _expected(self, prior: GaussianFields, observations: GriddedObservations) -> Tensor:
+        """Posterior draws under a prior: exact where they can be, since small errors of variances add up over rounds."""
+        generator = torch.Generator(device := resolve_device(self.device)).manual_seed(self.seed)
+        if observations.is_linear and observations.is_gaussian:
+            joint = prior.joint(self._form(math.prod(observations.shape))).to(device, torch.float64)
+            return conditioned_draws(joint, observations, DRAWS_OF_ROUND, generator).cpu()
+        model = clone(self).set_params(prior=prior, scores="exact", rounds=0).fit(observations)
+        return model.sampled(DRAWS_OF_ROUND, generator, observations)[0].double()
+
     def _drawn(self) -> Tensor:
-        if self.prior is None:
+        if self.prior_ is None:
             raise ValueError(
                 "this model was loaded from a file that holds no prior: set model.prior before another fit"
             )
-        if isinstance(self.prior, (np.ndarray, Tensor)):
-            return torch.as_tensor(self.prior, dtype=torch.float64)
-        if not hasattr(self.prior, "sample"):
-            raise ValueError(f"the prior is a {type(self.prior).__name__}: give fields to draw from, or draws")
-        return torch.as_tensor(self.prior.sample(self.draws, torch.Generator().manual_seed(self.seed))).double()
+        if isinstance(self.prior_, (np.ndarray, Tensor)):
+            return torch.as_tensor(self.prior_, dtype=torch.float64)
+        if not hasattr(self.prior_, "sample"):
+            raise ValueError(f"the prior is a {type(self.prior_).__name__}: give fields to draw from, or draws")
+        return torch.as_tensor(self.prior_.sample(self.draws, torch.Generator().manual_seed(self.seed))).double()
 
     def _form(self, pixels: int) -> Form:
         if self.form != "auto":

@@ -41,7 +41,7 @@ def state(model: SVGDM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "moments": joint.form,
         "history": model.history_,
         "learned": model.scores_ is not None,
-        "param:prior": _kept_prior(model.prior) if isinstance(model.prior, GaussianFields) else None,
+        "param:prior": _kept_prior(model.prior_) if isinstance(model.prior_, GaussianFields) else None,
         "observations": observations if can_save(observations) else None,
     }
 
@@ -63,6 +63,7 @@ def restore(model: SVGDM, arrays: dict[str, np.ndarray], values: dict[str, Any])
         model.scores_.eval().requires_grad_(False)
     if values["param:prior"] is not None:
         model.prior = _prior(model, values["param:prior"])
+    model.prior_ = model.prior
     kept = values["observations"]
     model.observations_ = None if kept is None else _observations(model, kept)
 
