@@ -158,6 +158,21 @@ def test_draws_agree_with_the_chances_and_hang_together(
     assert np.corrcoef(left[both.repeat(200, 0)], right[both.repeat(200, 0)])[0, 1] > 0.3
 
 
+def test_a_cause_is_absent_where_its_chance_is_zero() -> None:
+    _, observations = earthquake()
+    south = np.arange(SHAPE[0])[:, None] >= SHAPE[0] // 2
+    sand = Observation(np.where(south, 0.03, 0.0) * np.ones(SHAPE), noise=BernoulliError())
+    slide = Observation(np.where(south, 0.0, 0.02) * (np.arange(SHAPE[1]) >= 8), noise=BernoulliError())
+    own = dict(observations.per_node) | {"quicksand": sand, "slide": slide}
+    found = model(epochs=2, batch_size=1024).fit(lc.GriddedObservations(GRAPH, SHAPE, own))
+    north_west = {"y": slice(0, SHAPE[0] // 2), "x": slice(0, 8)}
+    for maps in (found.probabilities(), found.sample_posterior(4, generator=0)):
+        assert float(maps["quicksand"].isel(y=north_west["y"]).max()) == 0
+        assert float(maps["slide"].isel(y=slice(SHAPE[0] // 2, None)).max()) == 0
+    assert float(found.probabilities()["change"].isel(north_west).max()) == 0
+    np.testing.assert_allclose(found.classes_.sum(0), 1, atol=1e-9)
+
+
 def test_same_seed_and_interrupted_fit_give_the_same(tmp_path: Path) -> None:
     _, observations = earthquake(1)
     quick = {"epochs": 3, "batch_size": 1024}

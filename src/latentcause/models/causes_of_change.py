@@ -258,7 +258,8 @@ class CausesOfChange(BaseEstimator):
         present, needed = [], caused
         for number, chance in enumerate(self._chances_before):
             any_left = -np.expm1(np.log1p(-self._chances_before[number:]).sum(0))
-            found = caused & (u[number] < np.where(needed, chance / any_left, chance))
+            share = np.divide(chance, any_left, out=np.zeros_like(chance), where=any_left > 0)
+            found = caused & (u[number] < np.where(needed, share, chance))
             present.append(found)
             needed = needed & ~found
         return present
