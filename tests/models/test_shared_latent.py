@@ -230,6 +230,10 @@ def test_what_does_not_belong_together_is_refused() -> None:
         quick(JMVAE, pull=0).fit(observed)
     with pytest.raises(NotFittedError, match="this MoPoE is not fitted"):
         quick(MoPoE).sample_posterior(1, generator=0)
+    nodes = CausalGraph.chain(9)
+    many = {node: Observation([0.0], noise=1.0) for node in nodes.nodes}
+    with pytest.raises(ValueError, match="9 observed nodes have 511 subsets"):
+        MoPoE(nodes, torch.randn(50, 9, 1, generator=generator), latents=2).fit(GriddedObservations(nodes, (1,), many))
     model = quick(MMVAE, epochs=1, draws=200).fit(observed.without("z3"))
     with pytest.raises(ValueError, match="n is 0"):
         model.sample_posterior(0, generator=0)

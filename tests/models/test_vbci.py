@@ -148,6 +148,17 @@ def test_weights_of_simulated_pixels_are_found_and_the_bound_never_falls() -> No
     np.testing.assert_allclose(draws["proxy"], np.exp(found.intercept["proxy"] + raised), rtol=1e-5)
 
 
+def test_a_map_without_noise_has_a_bound() -> None:
+    graph = CausalGraph.from_string("h -> y")
+    seen = {
+        "h": Observation([0.2, 0.3, 0.6, 0.7], noise=BernoulliError()),
+        "y": Observation([1.0, 1.0, 3.0, 3.0], noise=LogNormalError(1.0)),
+    }
+    model = VBCI(graph).fit(GriddedObservations(graph, (4,), seen))
+    assert np.isfinite(model.bounds_).all()
+    np.testing.assert_allclose(model.probabilities_["h"], [0, 0, 1, 1], atol=1e-6)
+
+
 def test_prior_maps_of_coarse_cells_reach_their_pixels() -> None:
     graph = CausalGraph.from_string("h -> y")
     chance = np.array([0.2, 0.6])

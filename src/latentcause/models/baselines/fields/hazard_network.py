@@ -17,6 +17,9 @@ LARGEST = 15.0
 STEEPEST = 10.0
 """Of slopes and of effects on log odds."""
 
+LEAST = 1e-8
+"""Share of the variance of log y that is left to noise at least, so that maps without any noise have a bound."""
+
 
 @dataclass(frozen=True)
 class HazardWeights:
@@ -186,7 +189,7 @@ class HazardNetwork:
             weights, intercept={**weights.intercept, self.map_name: float(found[0])}, effect=effect, sd=weights.sd
         )
         left = (self._residual(new, q)[seen] ** 2 + self._spread(new, q)[seen]).mean()
-        new = replace(new, sd=float(np.sqrt(left)))
+        new = replace(new, sd=float(np.sqrt(max(left, LEAST * y.var()))))
         return new if self._bound_of_map(new, q) > self._bound_of_map(weights, q) else weights
 
     def _fitted_hazard(self, h: str, weights: HazardWeights, q: np.ndarray) -> HazardWeights:

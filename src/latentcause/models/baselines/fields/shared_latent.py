@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import xarray
 
 ROWS_AT_ONCE = 4096
+MOST_VIEWS = 8  # of MoPoE
 
 
 class SharedLatent(ABC, BaseEstimator):
@@ -309,10 +310,14 @@ class MoPoE(SharedLatent):
     """`SharedLatent` with q(u | views) the mean, over all subsets of views but the empty one, of the products of their experts.
 
     Sutter, Daunhawer and Vogt, Generalized multimodal ELBO, 2021 (MoPoE-VAE). The product of the views that are present is
-    what a posterior is drawn from. The subsets are 2^M - 1: training grows with that.
+    what a posterior is drawn from. The subsets are 2^M - 1 and training grows with that, so that M is at most 8.
     """
 
     def _trained(self, views: int) -> list[Subset]:
+        if views > MOST_VIEWS:
+            raise ValueError(
+                f"{views} observed nodes have {2**views - 1} subsets: MoPoE takes {MOST_VIEWS} views at most"
+            )
         return [s for size in range(1, views + 1) for s in combinations(range(views), size)]
 
     def _given(self, present: Subset) -> list[Subset]:
