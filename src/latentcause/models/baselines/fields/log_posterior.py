@@ -1,4 +1,4 @@
-"""The log density of fields and observations, in coordinates in which the prior is nearly N(0, I)."""
+"""The log density of fields and observations, in coordinates in which the posterior is nearly N(0, I)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class DensityPrior(Protocol):
 
 
 class LogPosterior:
-    """log p(z) + log p(y | z) up to a constant, at z = mean + L u with the moments of draws from the prior.
+    """log p(z) + log p(y | z) up to a constant, at z = mean + L u.
+
+    Mean and covariance L L' are those of draws from the prior, conditioned on the observations as if they were Gaussian where
+    these are linear and Gaussian themselves: a chain in u needs some ten steps where one in z needs a thousand.
 
     Parameters
     ----------
@@ -48,8 +51,18 @@ class LogPosterior:
                 f"the prior's fields have the shape {tuple(z.shape[1:])}, the observations are of {self.shape}"
             )
         flat = z.flatten(1)
-        self.mean = flat.mean(0)
-        self.factor = torch.linalg.cholesky(torch.cov(flat.mT) + 1e-9 * flat.var(0).mean() * torch.eye(flat.shape[1]))
+        self.mean, covariance = flat.mean(0), torch.cov(flat.mT)
+        seen = self.observations
+        if seen.is_linear and seen.is_gaussian:
+            unit = torch.eye(len(seen.values), dtype=torch.float64)
+            operator = seen.adjoint(unit).flatten(1)
+            gain = torch.linalg.solve(
+                operator @ covariance @ operator.mT + seen.noise_times(unit), operator @ covariance
+            ).mT
+            self.mean = self.mean + gain @ (seen.values - operator @ self.mean)
+            covariance = covariance - gain @ operator @ covariance
+            covariance = 0.5 * (covariance + covariance.mT)
+        self.factor = torch.linalg.cholesky(covariance + 1e-9 * flat.var(0).mean() * torch.eye(flat.shape[1]))
 
     @property
     def size(self) -> int:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class NUTS(BaseEstimator):
     """Draws from p(z | y) for a prior with a density, by the no-U-turn sampler of Pyro: slow, and right where chains mix.
 
-    Hoffman and Gelman, The no-U-turn sampler, 2014. Chains run in coordinates whitened by the prior's moments, and adapt a
-    full mass matrix.
+    Hoffman and Gelman, The no-U-turn sampler, 2014. Chains run in the coordinates of `LogPosterior`, and adapt
+    a diagonal mass matrix.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class NUTS(BaseEstimator):
         kept = []
         for _ in range(self.chains):
             start = {"u": torch.randn(target.size, generator=generator, dtype=torch.float64)}
-            kernel = infer.NUTS(potential_fn=lambda at: -target(at["u"][None])[0], full_mass=True)
+            kernel = infer.NUTS(potential_fn=lambda at: -target(at["u"][None])[0], full_mass=False)
             each = -(-n // self.chains) * self.thin
             with seeded(int(torch.randint(2**31, (), generator=generator))):
                 chain = infer.MCMC(kernel, each, self.warm_up, initial_params=start, disable_progbar=True)
