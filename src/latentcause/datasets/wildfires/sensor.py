@@ -25,7 +25,7 @@ class FireSensor:
     far_share : float
         Of the days.
     cloud_share : float
-        Of the pixels, over all days; a day's share is drawn from a beta distribution.
+        Of the pixels, over all days, before clouds are widened to whole footprints; a day's share has a beta distribution.
     """
 
     near: float = 0.75
