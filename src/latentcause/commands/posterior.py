@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import latentcause
 from latentcause.commands.posterior_batches import batch_seed, fingerprint, in_batches, sizes, unfinished
 from latentcause.commands.posterior_check import HEADER, Predicted, predict, withhold
-from latentcause.commands.posterior_config import PosteriorConfig, read_config
+from latentcause.commands.posterior_config import Causes, PosteriorConfig, read_config
 from latentcause.commands.posterior_problem import Problem, files_of, read_problem
 from latentcause.commands.posterior_report import NODE_HEADER, node_rows, posterior_report
 from latentcause.console import say, show_table, shown_warnings
 from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.data.rasters import write_geotiff, write_netcdf
 from latentcause.io import load, output_folder, save
+from latentcause.models.causes_of_change import CausesOfChange
 from latentcause.models.svgdm import SVGDM
 from latentcause.posteriors import summarise
 from latentcause.progress import progress
@@ -71,9 +75,14 @@ def posterior(request: PosteriorRequest) -> None:
     ):
         if goes_on:
             say(f"going on from {parts}")
-        model = _fitted(config, problem, request.seed, parts)
-        draws, predicted = _drawn(model, problem, config, samples, request.seed, parts)
-        summary = summarise(draws, thresholds=config.thresholds)
+        model: SVGDM | CausesOfChange
+        if config.causes is None:
+            model = _fitted(config, problem, request.seed, parts)
+            draws, predicted = _drawn(model, problem, config, samples, request.seed, parts)
+            summary = summarise(draws, thresholds=config.thresholds)
+        else:
+            model, draws = _causes(config.causes, problem, samples, request.seed, parts)
+            summary, predicted = _exact(summarise(draws, thresholds=config.thresholds), model), []
         seconds = time.perf_counter() - begun
         _write(folder, request, config, problem, model, draws, summary, predicted, notes, seconds)
     say(f"{samples} samples of {len(problem.graph)} fields in {seconds:.0f} s")
@@ -92,10 +101,41 @@ def _fitted(config: PosteriorConfig, problem: Problem, seed: int, parts: Path) -
     if path.is_file():
         found: SVGDM = load(path)
         return found
+    assert problem.prior is not None  # the config has one wherever it asks for no causes
     model = SVGDM(problem.graph, problem.prior, seed=seed, **config.sampler.model_dump())
     model.fit(problem.observations, checkpoint=parts / "training.pt")
     save(model, path)
     return model
+
+
+def _causes(
+    settings: Causes, problem: Problem, samples: int, seed: int, parts: Path
+) -> tuple[CausesOfChange, xr.Dataset]:
+    """The model, whose folds go on from an earlier run's files, and its joint samples."""
+    model = CausesOfChange(problem.graph, seed=seed, **settings.model_dump())
+    model.fit(problem.observations, checkpoint=parts / "classes.pt")
+    batches = sizes(samples, len(problem.graph) * math.prod(problem.observations.shape))
+    with progress("posterior", samples, "samples:") as report:
+        draws = in_batches(
+            parts,
+            "posterior",
+            batches,
+            seed,
+            lambda size, number: model.sample_posterior(size, generator=number),
+            lambda done: report(done, done),
+        )
+    return model, draws
+
+
+def _exact(summary: xr.Dataset, model: CausesOfChange) -> xr.Dataset:
+    """Means, spreads and exceedances of what is 0 or 1 by the model's own probabilities instead of counts of samples."""
+    chances = model.probabilities()
+    for node in model.graph.nodes:
+        chance = chances[node].to_numpy()
+        for kind, values in (("mean", chance), ("sd", np.sqrt(chance * (1 - chance))), ("exceedance", chance)):
+            if f"{node}_{kind}" in summary:
+                summary[f"{node}_{kind}"] = summary[f"{node}_{kind}"].copy(data=values)
+    return summary
 
 
 def _drawn(
@@ -133,7 +173,7 @@ def _write(
     request: PosteriorRequest,
     config: PosteriorConfig,
     problem: Problem,
-    model: SVGDM,
+    model: SVGDM | CausesOfChange,
     draws: xr.Dataset,
     summary: xr.Dataset,
     predicted: list[Predicted],
@@ -147,7 +187,8 @@ def _write(
                 write_geotiff(folder / f"{node}_{kind}.tif", {kind: summary[f"{node}_{kind}"]}, grid)
     if request.netcdf:
         write_netcdf(folder / "posterior.nc", draws, grid)
-    save(model, folder / MODEL_FILE, notes={"config": request.config.name})
+    if isinstance(model, SVGDM):
+        save(model, folder / MODEL_FILE, notes={"config": request.config.name})
     said: dict[str, Any] = {
         "latentcause": latentcause.__version__,
         "model": type(model).__name__,

@@ -103,6 +103,10 @@ class BlockMean(Section):
     kind: Literal["blocks"]
     ratio: Numbers
     offset: Numbers = 0.0
+    partial: bool = False
+    """Whether blocks that the border cuts off count too."""
+    value: Literal["mean", "centre"] = "mean"
+    """Of a block's pixels: the centre, where resampling has blurred the borders of blocks."""
 
 
 class Points(Section):
@@ -115,7 +119,10 @@ def _by_kind(given: Any) -> Any:
     return {"kind": given} if isinstance(given, str) else given
 
 
-def _as_gaussian(given: Any) -> Any:
+def _as_noise(given: Any) -> Any:
+    """A number is the standard deviation of Gaussian noise, a word its kind."""
+    if isinstance(given, str):
+        return {"kind": given}
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return {"kind": "gaussian", "sd": given}
     return given
@@ -132,7 +139,7 @@ def _pairs(given: Any) -> Any:
 Noise = Annotated[
     GaussianNoise | LogNormalNoise | BernoulliNoise | MixtureNoise,
     Field(discriminator="kind"),
-    BeforeValidator(_as_gaussian),
+    BeforeValidator(_as_noise),
 ]
 Operator = Annotated[AreaMean | Pixels | BlockMean | Points, Field(discriminator="kind"), BeforeValidator(_by_kind)]
 
@@ -146,6 +153,12 @@ class Observed(Section):
     operator: Operator = AreaMean()
     point_spread: PositiveFloat | None = None
     """Standard deviation, in pixels, of a blur of the field before cells see it."""
+    scale: PositiveFloat = 1.0
+    """Values are multiplied by it."""
+    lowest: FiniteFloat | None = None
+    """Values below it, such as chances of 0 that do not mean never, are raised to it, after scaling."""
+    highest: FiniteFloat | None = None
+    """Values above it are lowered to it."""
     transform: Literal["none", "log", "logit"] = "none"
     """Of the values. The field, its noise and the maps of the posterior are then on that scale."""
     outside: Literal["refuse", "drop"] = "refuse"
@@ -204,6 +217,18 @@ class Prior(Section):
     weights: dict[str, FiniteFloat] = {}
 
 
+class Causes(Section):
+    """Settings of `latentcause.CausesOfChange`, which learns its numbers from the maps: no prior is needed."""
+
+    window: PositiveInt = 3
+    hole: PositiveInt = 5
+    components: PositiveInt = 3
+    width: PositiveInt = 48
+    folds: Annotated[int, Field(ge=2)] = 4
+    epochs: PositiveInt = 16
+    device: str = "auto"
+
+
 class Sampler(Section):
     """Settings of `latentcause.SVGDM`."""
 
@@ -233,13 +258,21 @@ class PosteriorConfig(Section):
     graph: Annotated[str | list[tuple[str, str]], BeforeValidator(_pairs)]
     """Edges as ``a -> b; b -> c`` or [[a, b], [b, c]], DOT, or a .dot, .csv or .txt file."""
     observations: dict[str, list[Observed]]
-    prior: Prior
+    prior: Prior | None = None
+    causes: Causes | None = None
+    """In place of the prior: which of several causes changed a pixel, learned without labels."""
     grid: str | GivenGrid | None = None
     """A raster that has the grid, or a grid; the finest of the rasters where it is not given."""
     sampler: Sampler = Sampler()
     check: Check = Check()
     thresholds: dict[str, FiniteFloat] = {}
     """Of exceedance, in the units of the node's field."""
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.prior is None) == (self.causes is None):
+            raise ValueError("give either prior, for linked fields, or causes, for classes of change")
+        return self
 
 
 def read_config(path: Path) -> PosteriorConfig:

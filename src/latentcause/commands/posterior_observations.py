@@ -72,10 +72,14 @@ class MeasuredRaster:
             return observation_of(raster, _transformed(self.values, settings), self.grid, field, settings.outside)
         _refuse_other_pixels(field, self.grid)
         sees = identity(field.shape)
+        cells = self.values
         if isinstance(operator, BlockMean):
-            sees = block_mean(field.shape, operator.ratio, operator.offset)
-        means = sees(torch.as_tensor(self.values)).numpy().reshape(sees.grid)
-        return Observation(_transformed(means, settings), sees if blur is None else sees @ blur, noise, self.name)
+            sees = block_mean(field.shape, operator.ratio, operator.offset, partial=operator.partial)
+            if operator.value == "mean":
+                cells = sees(torch.as_tensor(self.values)).numpy().reshape(sees.grid)
+            else:
+                cells = self.values[_centres_of_blocks(operator, field.shape)]
+        return Observation(_transformed(cells, settings), sees if blur is None else sees @ blur, noise, self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +134,14 @@ def measure(settings: Observed, data: Path) -> MeasuredRaster | MeasuredPoints:
     per_cell = sd_file(settings)
     if isinstance(settings.operator, Points):
         table = _read_table(data / settings.file)
-        values, sd = _column(table, settings.file, settings.band), None
+        values, sd = _bounded(_column(table, settings.file, settings.band), settings), None
         if per_cell is not None:
             sd = _column(_read_table(data / per_cell.file), per_cell.file, per_cell.band)
             if len(sd) != len(values):
                 raise ValueError(f"noise.sd: {per_cell.file} has {len(sd)} rows, {settings.file} {len(values)}")
         return MeasuredPoints(settings, values, table, sd)
     values, grid = read_raster(data / settings.file, settings.band)
+    values = _bounded(values, settings)
     if per_cell is None:
         return MeasuredRaster(settings, values, grid, None)
     if isinstance(settings.operator, BlockMean):
@@ -210,6 +215,27 @@ def _transformed(values: np.ndarray, settings: Observed) -> np.ndarray:
             f"{allowed}"
         )
     return np.log(values) if settings.transform == "log" else np.log(values) - np.log1p(-values)
+
+
+def _bounded(values: np.ndarray, settings: Observed) -> np.ndarray:
+    """Scaled, and between the lowest and the highest; NaN stays NaN."""
+    if settings.lowest is None and settings.highest is None:
+        return values * settings.scale
+    return np.clip(values * settings.scale, settings.lowest, settings.highest)
+
+
+def _centres_of_blocks(operator: BlockMean, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Indices of the pixel in the middle of each block, as `block_mean` cuts the grid."""
+    axes = []
+    for axis, n in enumerate(shape):
+        ratio, offset = (
+            float(given[axis] if isinstance(given, tuple) else given) for given in (operator.ratio, operator.offset)
+        )
+        edges = offset + ratio * np.arange(int((n - offset) / ratio + 1e-9) + 1)
+        if operator.partial:
+            edges = np.unique(np.r_[0.0, edges, float(n)])
+        axes.append(((edges[1:] + edges[:-1]) / 2).astype(int))
+    return np.ix_(*axes)
 
 
 def _refuse_other_pixels(field: Grid, own: Grid) -> None:

@@ -33,7 +33,8 @@ class Problem:
 
     graph: CausalGraph
     observations: GriddedObservations
-    prior: GaussianFields
+    prior: GaussianFields | None
+    """None where the model learns its own."""
 
 
 def read_problem(config: PosteriorConfig, data: Path) -> Problem:
@@ -64,6 +65,8 @@ def read_problem(config: PosteriorConfig, data: Path) -> Problem:
             by_node.setdefault(node, []).append(found.observation(grid))
     with naming("observations"):
         observations = GriddedObservations(graph, grid, by_node)
+    if config.prior is None:
+        return Problem(graph, observations, None)
     with naming("prior"):
         return Problem(graph, observations, prior_of(config.prior, graph, grid.shape))
 

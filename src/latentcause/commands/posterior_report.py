@@ -23,9 +23,10 @@ MOST_LINES, FEWEST_CELLS = 5, 30  # of the calibration plot: observations with a
 
 def node_rows(problem: Problem, summary: xr.Dataset, thresholds: Mapping[str, float]) -> list[list[str]]:
     """For each node: values seen, mean over the map, root of the mean posterior and prior variance, expected share above."""
-    joint = problem.prior
-    response, own = joint.response.numpy(), np.array([kernel.variance for kernel in joint.kernels.values()])
-    prior_sd = np.sqrt(np.square(response) @ own)
+    prior, prior_sd = problem.prior, [""] * len(problem.graph)
+    if prior is not None:
+        own = np.array([kernel.variance for kernel in prior.kernels.values()])
+        prior_sd = [f"{sd:.3g}" for sd in np.sqrt(np.square(prior.response.numpy()) @ own)]
     counts = dict.fromkeys(problem.graph.nodes, 0)
     for node, observation in problem.observations.per_node:
         counts[node] += len(observation.values)
@@ -35,7 +36,7 @@ def node_rows(problem: Problem, summary: xr.Dataset, thresholds: Mapping[str, fl
             str(counts[node]),
             f"{float(summary[f'{node}_mean'].mean()):.3g}",
             f"{float(np.sqrt(np.square(summary[f'{node}_sd']).mean())):.3g}",
-            f"{prior_sd[number]:.3g}",
+            prior_sd[number],
             f"{100 * float(summary[f'{node}_exceedance'].mean()):.1f} %" if node in thresholds else "",
         ]
         for number, node in enumerate(problem.graph.nodes)
@@ -81,13 +82,14 @@ def posterior_report(
     report.section("What it was made from")
     report.figure("graph", graph_picture(problem.graph), "The causal graph.")
     report.items(repr(observations).splitlines()[1:])
-    prior = problem.prior
-    kernels = [[node, str(kernel), f"{prior.intercepts[node]:.4g}"] for node, kernel in prior.kernels.items()]
-    report.table(["node", "kernel of its own noise", "intercept"], kernels, "Lengths are in pixels.")
-    if prior.weights:
-        report.table(["edge", "weight"], [[f"{a} -> {b}", f"{weight:g}"] for (a, b), weight in prior.weights.items()])
-    settings = config.sampler.model_dump()
-    report.table(["setting of the sampler", "value"], [[name, str(value)] for name, value in settings.items()])
+    prior, settings = problem.prior, (config.causes or config.sampler).model_dump()
+    if prior is not None:
+        kernels = [[node, str(kernel), f"{prior.intercepts[node]:.4g}"] for node, kernel in prior.kernels.items()]
+        report.table(["node", "kernel of its own noise", "intercept"], kernels, "Lengths are in pixels.")
+        if prior.weights:
+            edges = [[f"{a} -> {b}", f"{weight:g}"] for (a, b), weight in prior.weights.items()]
+            report.table(["edge", "weight"], edges)
+    report.table(["setting", "value"], [[name, str(value)] for name, value in settings.items()])
     if notes:
         report.section("Notes").items(notes)
     return report
