@@ -120,7 +120,9 @@ class FactorModel:
         factors = self.solved(noise[labelled])
         for j, name in enumerate(self.code.names):
             if name not in self.code.levels and self.graph.parents(name):
-                marginal = -0.5 * factors[:, j].square()  # the code's scale has mean 0 and variance 1
+                own = factors[:, j]
+                spread = own.var() if len(own) > 1 else torch.ones(())  # of one label: that of the code's scale
+                marginal = -0.5 * ((own - own.mean()).square() / spread + spread.log())
                 given = -0.5 * (noise[labelled, j].square() / self.noise_variance[j] + self.noise_variance[j].log())
                 log_ratio[labelled] += marginal - given
         ratio = log_ratio.clamp(max=np.log(MOST_RATIO)).exp()
