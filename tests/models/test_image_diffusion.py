@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentcause.models.image_diffusion import SCHEDULE, ImageDiffusion
+from latentcause.models.image_diffusion import EXAGGERATED_FROM, SCHEDULE, ImageDiffusion
 
 SPREAD = 0.4
 IMAGES = 0.5 + 0.05 * torch.randn(70, 1, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -51,12 +51,22 @@ def test_whoever_is_told_the_same_is_returned_in_any_number_of_steps():
         torch.testing.assert_close(diffusion.edited(IMAGES, code, code + 1, 0.0), IMAGES, rtol=0, atol=1e-6)
 
 
-def test_an_edit_costs_two_passes_a_step_and_guidance_a_third():
+def test_an_edit_costs_two_passes_a_step_and_exaggeration_a_third_early_on():
     network, code = Shifted(), torch.zeros(5, 1)
-    for guidance, passes in ((1.0, 2), (1.5, 3), (0.0, 2)):
+    diffusion = ImageDiffusion(network, 4, 3)
+    early = int((diffusion._times_of_edits >= EXAGGERATED_FROM).sum())
+    assert 0 < early < 5
+    for guidance, passes in ((1.0, 10), (1.5, 10 + early), (0.0, 10)):
         network.passes = 0
-        ImageDiffusion(network, 4, 3).edited(IMAGES[:5], code, code + 0.1, guidance)
-        assert network.passes == passes * 5
+        diffusion.edited(IMAGES[:5], code, code + 0.1, guidance)
+        assert network.passes == passes
+
+
+def test_guidance_beyond_one_exaggerates_by_less_than_all_the_way():
+    factual, network = torch.zeros(len(IMAGES), 1), ImageDiffusion(Shifted(), 20, 0)
+    moved = [float((network.edited(IMAGES, factual, factual + 0.2, w) - IMAGES).mean()) for w in (1.0, 1.3, 1.6)]
+    assert moved[0] == pytest.approx(0.1, abs=1e-3)
+    assert moved[0] < moved[1] < moved[2] < 0.1 * 1.6
 
 
 def test_rows_are_edited_independently_of_each_other():

@@ -60,7 +60,8 @@ class CausalDiffAE(ImageModel):
         Weight w of what the factors say, 1 being none and more exaggerating it. A sample follows (1 - w) v(x_t) + w v(x_t, z)
         (Ho and Salimans 2022). A counterfactual follows (1 - w) v(x_t, z factual) + w v(x_t, z changed): so w = 0 is the
         factual image, nothing changes where nothing is changed, and the same strength of an edit costs less of the image
-        than with the network that is told nothing, which is the published form.
+        than with the network that is told nothing, which is the published form. Beyond 1 it acts on counterfactuals only at
+        high noise, where shapes settle: `ImageDiffusion.edited`.
     steps, refinements : int
         Of the sampler and of edits, and passes that make `invert` exact.
     block_size : int
