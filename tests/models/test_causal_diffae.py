@@ -151,10 +151,11 @@ def test_guidance_costs_a_second_pass_only_where_there_is_some(quick, monkeypatc
 
     monkeypatch.setattr(quick.module_.decoder, "forward", counted)
     path = quick.steps + 1
-    for guidance, passes in ((None, 1), (1.0, 1), (1.5, 2)):
+    for guidance in (None, 1.0, 1.5):
         calls.clear()
         quick.counterfactual(HELD_OUT, {"a": 50.0}, guidance=guidance)
-        assert len(calls) == path + passes * path
+        more = len(calls) - 2 * path  # beyond 1, at the first times only
+        assert 0 < more < path if guidance == 1.5 else more == 0
         assert not any(calls)
     calls.clear()
     quick.sample(2, generator=0)
