@@ -131,7 +131,7 @@ def _exact(summary: xr.Dataset, model: CausesOfChange) -> xr.Dataset:
     """Means, spreads and exceedances of what is 0 or 1 by the model's own probabilities instead of counts of samples."""
     chances = model.probabilities()
     for node in model.graph.nodes:
-        chance = chances[node].to_numpy()
+        chance = chances[node].to_numpy().clip(0, 1)  # sums of probabilities may be off by rounding
         for kind, values in (("mean", chance), ("sd", np.sqrt(chance * (1 - chance))), ("exceedance", chance)):
             if f"{node}_{kind}" in summary:
                 summary[f"{node}_{kind}"] = summary[f"{node}_{kind}"].copy(data=values)
