@@ -82,7 +82,7 @@ def test_truths_by_name_or_in_order() -> None:
 
 def test_svgdm_covers_as_often_as_it_says() -> None:
     """Over 12 truths of the linear system, with exact scores."""
-    model = lc.SVGDM(SYSTEM.graph, SYSTEM.fields, scores="exact", steps=20, device="cpu")
+    model = lc.SVGDM(SYSTEM.graph, SYSTEM.fields, scores="exact", steps=64, device="cpu")
     truths, posteriors = [], []
     for seed in range(12):
         truth, observations = SYSTEM.observe("LFO", torch.Generator().manual_seed(seed))

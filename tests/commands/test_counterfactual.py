@@ -93,8 +93,8 @@ def test_fit_writes_the_model_that_python_fits(home: Path) -> None:
     found, labels = summary["held_out"]["factors"], held.labels
     assert found["ink"]["error"] == pytest.approx((encoded["ink"] - labels["ink"]).abs().mean(), rel=1e-4)
     assert found["ink"]["floor"] == pytest.approx((rest.labels["ink"].median() - labels["ink"]).abs().mean())
-    null = np.abs(model.counterfactual(held, {}) - held.pixels).mean()
-    assert summary["held_out"]["null_intervention_error"] == pytest.approx(null, rel=0.01)
+    assert np.abs(model.counterfactual(held, {}) - held.pixels).mean() < 1e-6
+    assert summary["held_out"]["null_intervention_error"] < 1e-4  # factors set to what they are, but for rounding
     do = {"ink": float(f"{rest.labels['ink'].quantile(0.1):.3g}")}
     answers, wanted = model.counterfactual(held, do), model.counterfactual_factors(held, do)
     error = (model.encode(answers)["intensity"] - wanted["intensity"]).abs().mean()
