@@ -39,6 +39,12 @@ def test_noise_is_drawn_as_each_sensor_has_it():
     assert e.mean(0).abs().max() < 0.08
 
 
+def test_a_solver_that_ends_early_says_so():
+    _, observations = SYSTEM.observe("child", torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="after 1 passes a draw is solved to"):
+        conditioned_draws(SYSTEM.fields.joint("dense"), observations, 4, torch.Generator().manual_seed(1), passes=1)
+
+
 def test_other_noise_is_refused():
     seen = GriddedObservations(SYSTEM.graph, (16,), {"z1": Observation(torch.ones(16), noise=BernoulliError())})
     with pytest.raises(ValueError, match="linear operators and Gaussian noise"):

@@ -97,3 +97,12 @@ def test_bad_input_is_refused():
     )
     with pytest.raises(ValueError, match="rounds=3 fit a prior of GaussianFields, not a StructuralFields"):
         SVGDM(graph, prior, rounds=3, device="cpu").fit(seen)
+    with pytest.raises(ValueError, match="rounds=-1: give 0 or more"):
+        SVGDM(GRAPH, TRUTH, rounds=-1, device="cpu").fit(
+            GriddedObservations.simulate(
+                GRAPH,
+                torch.zeros(3, 30, 36),
+                {"a": [(identity((30, 36)), GaussianError(1.0))]},
+                torch.Generator().manual_seed(0),
+            )
+        )

@@ -230,8 +230,7 @@ class GriddedObservations:
 
     def noise_draws(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws e ~ N(0, R): (n, M), for observations that are Gaussian in what they see."""
-        empty = torch.zeros(n, len(self.values), dtype=self.values.dtype, device=self.values.device)
-        parts = zip(self.per_node, self._split(empty), strict=True)
+        parts = zip(self.per_node, self._split(torch.zeros_like(self.values.expand(n, -1))), strict=True)
         return torch.cat([o.noise.target(o.noise.sample(own, generator)) for (_, o), own in parts], dim=-1)
 
     def sites(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

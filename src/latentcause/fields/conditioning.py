@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +44,7 @@ def conditioned_draws(
     Raises
     ------
     ValueError
-        For other operators or noise.
+        For other operators or noise. (A solver that ends early warns.)
     """
     if not (observations.is_linear and observations.is_gaussian):
         raise ValueError(
@@ -61,5 +62,11 @@ def conditioned_draws(
     def noise_times(v: Tensor) -> Tensor:
         return observations.noise_times(v / unit) / unit
 
-    weights, _, _ = conjugate_gradients(seen_covariance_times, noise_times, surprise / unit, passes, tolerance)
+    weights, left, _ = conjugate_gradients(seen_covariance_times, noise_times, surprise / unit, passes, tolerance)
+    if float(left.max()) > 10 * tolerance:
+        warnings.warn(
+            f"after {passes} passes a draw is solved to {float(left.max()):.1%} only: allow more passes",
+            UserWarning,
+            stacklevel=2,
+        )
     return z + joint.covariance_times(observations.adjoint(weights / unit))

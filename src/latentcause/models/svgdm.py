@@ -9,27 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.diffusion import DPMSolver, Guidance, ObservedDenoiser, times
-from latentcause.fields import (
-    Form,
-    GaussianFields,
-    JointGaussian,
-    Sees,
-    conditioned_draws,
-    fitted_fields,
-    gaussian_denoiser,
-)
+from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussian_denoiser
 from latentcause.graph import CausalGraph
 from latentcause.models import svgdm_files
 from latentcause.models.error_budget import error_budget, flow_density
+from latentcause.models.field_prior import fitted_prior
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
 from latentcause.posteriors import from_draws
-from latentcause.progress import progress
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
@@ -39,7 +31,6 @@ if TYPE_CHECKING:
 
 FIRST, LAST, POWER = 0.99, 0.002, 2.0  # times of sampling: crowded where fields are nearly clean
 DENSE_ROWS = 512  # fields of at most so many nodes x pixels have a full covariance by default
-DRAWS_OF_ROUND = 32  # of the posterior, for each round of expectation maximisation
 UNSOLVED = 0.01  # residual of the observations' pull that is worth a warning
 NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together
 
@@ -168,16 +159,16 @@ class SVGDM(BaseEstimator):
             raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
         self.scores_: FieldScores | None = None
         self.history_: list[dict[str, float]] = []
-        self.prior_ = self._fitted_prior(observations) if self.rounds else self.prior
+        self.prior_ = fitted_prior(self, observations) if self.rounds else self.prior
         if self.scores == "exact":
             if not isinstance(self.prior_, GaussianFields):
                 raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
-            self.joint_ = self.prior_.joint(self._form(math.prod(observations.shape)))
+            self.joint_ = self.prior_.joint(self.form_of(observations))
             self._check_shape(self.joint_.mean.shape, observations)
         else:
             z = self._drawn()
             self._check_shape(z.shape[1:], observations)
-            self.joint_ = JointGaussian.from_samples(z, self._form(math.prod(observations.shape)))
+            self.joint_ = JointGaussian.from_samples(z, self.form_of(observations))
             if self.scores == "learned":
                 self._learn(z.float(), checkpoint, log)
         self.observations_: GriddedObservations | None = observations
@@ -302,6 +293,12 @@ class SVGDM(BaseEstimator):
             parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
         return torch.cat(parts), denoiser.worst_residual
 
+    def form_of(self, observations: GriddedObservations) -> Form:
+        """Of the Gaussian moments of the fields that are observed."""
+        if self.form != "auto":
+            return self.form
+        return "dense" if math.prod(observations.shape) * len(self.graph) <= DENSE_ROWS else "reflected"
+
     def prior_draws(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, d, *shape) of the prior, of the precision and on the device of the model; of an array, rows of it."""
         dtype, device = self._kind
@@ -356,29 +353,6 @@ class SVGDM(BaseEstimator):
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         return torch.Generator(device).manual_seed(int(seed))
 
-    def _fitted_prior(self, observations: GriddedObservations) -> GaussianFields:
-        """The prior after so many rounds of expectation (posterior samples) and maximisation."""
-        prior = self.prior
-        if not isinstance(prior, GaussianFields):
-            raise ValueError(
-                f"rounds={self.rounds} fit a prior of GaussianFields, not a {type(prior).__name__}: give that, or 0"
-            )
-        with progress("fitting the prior", self.rounds, "round") as report:
-            for k in range(self.rounds):
-                # The same noise in every round, so that rounds settle.
-                prior = fitted_fields(prior, self._expected(prior, observations))
-                report(k + 1, k + 1)
-        return prior
-
-    def _expected(self, prior: GaussianFields, observations: GriddedObservations) -> Tensor:
-        """Posterior draws under a prior: exact where they can be, since small errors of variances add up over rounds."""
-        generator = torch.Generator(device := resolve_device(self.device)).manual_seed(self.seed)
-        if observations.is_linear and observations.is_gaussian:
-            joint = prior.joint(self._form(math.prod(observations.shape))).to(device, torch.float64)
-            return conditioned_draws(joint, observations, DRAWS_OF_ROUND, generator).cpu()
-        model = clone(self).set_params(prior=prior, scores="exact", rounds=0).fit(observations)
-        return model.sampled(DRAWS_OF_ROUND, generator, observations)[0].double()
-
     def _drawn(self) -> Tensor:
         if self.prior_ is None:
             raise ValueError(
@@ -389,11 +363,6 @@ class SVGDM(BaseEstimator):
         if not hasattr(self.prior_, "sample"):
             raise ValueError(f"the prior is a {type(self.prior_).__name__}: give fields to draw from, or draws")
         return torch.as_tensor(self.prior_.sample(self.draws, torch.Generator().manual_seed(self.seed))).double()
-
-    def _form(self, pixels: int) -> Form:
-        if self.form != "auto":
-            return self.form
-        return "dense" if pixels * len(self.graph) <= DENSE_ROWS else "reflected"
 
     def _check_shape(self, shape: tuple[int, ...], observations: GriddedObservations) -> None:
         wanted = (len(self.graph), *observations.shape)
