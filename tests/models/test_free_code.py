@@ -91,7 +91,7 @@ def test_a_factor_with_the_name_of_a_free_number_is_refused():
 def test_a_block_of_one_is_the_code_without_blocks():
     images = chain_images(16)
     factors = FactorModel.fit(images, CHAIN, None, "linear")
-    settings = {"kl_weight": 0.005, "prior_sd": 0.03, "p_unconditional": 0.1}
+    settings = {"kl_weight": 0.005, "prior_sd": 0.03, "p_unconditional": 0.1, "labels_told": False}
     with seeded(0):
         module = CausalAutoencoder(factors, 1, (8,), block_size=1, **settings)
     assert module.encoder.head[-1].out_features == 6
@@ -113,10 +113,28 @@ def test_a_block_of_one_is_the_code_without_blocks():
     assert torch.equal(module.loss((*batch, *draws)), expected)
 
 
+def test_labels_are_told_to_the_decoder_where_there_are_any():
+    images = chain_images(16)
+    factors = FactorModel.fit(images, CHAIN, None, "linear")
+    with seeded(0):
+        module = CausalAutoencoder(
+            factors, 1, (8,), block_size=1, kl_weight=0.0, prior_sd=0.03, p_unconditional=0.1, labels_told=True
+        )
+    labels = factors.noise_of(images)
+    labels[::2] = torch.nan
+    batch = (torch.from_numpy(images.pixels.copy()), labels, torch.ones(16))
+    draws = module.draw(batch, torch.Generator().manual_seed(1))
+    drawn = module.posterior.draw(module.encoder(batch[0]), labels, draws[2])
+    drawn[1::2] = labels[1::2]
+    t, noise, _, withheld = draws
+    expected = velocity_loss(module.decoder, batch[0], module.told(factors.solved(drawn)), t, noise, withheld)
+    torch.testing.assert_close(module.loss((*batch, *draws)), expected)
+
+
 def test_wide_blocks_are_told_and_cost_their_divergence():
     images = chain_images(16)
     factors = FactorModel.fit(images, CHAIN, None, "linear")
-    settings = {"prior_sd": 0.03, "p_unconditional": 0.1, "block_size": 4}
+    settings = {"prior_sd": 0.03, "p_unconditional": 0.1, "block_size": 4, "labels_told": False}
     with seeded(0):
         module, heavier = (CausalAutoencoder(factors, 1, (8,), kl_weight=weight, **settings) for weight in (0.0, 2.0))
     heavier.load_state_dict(module.state_dict())

@@ -25,7 +25,7 @@ class CausalAutoencoder(nn.Module):
     channels : sequence of int
         Of the decoder.
     block_size : int
-    kl_weight, prior_sd, p_unconditional : float
+    kl_weight, prior_sd, p_unconditional, labels_told
         As in `CausalDiffAE`.
     """
 
@@ -41,11 +41,12 @@ class CausalAutoencoder(nn.Module):
         kl_weight: float,
         prior_sd: float,
         p_unconditional: float,
+        labels_told: bool,
     ) -> None:
         super().__init__()
         self.factors, self.posterior = factors, CodePosterior(factors.code, prior_sd)
         self.free = FreeCode(factors.code, block_size)
-        self.kl_weight, self.p_unconditional = kl_weight, p_unconditional
+        self.kl_weight, self.p_unconditional, self.labels_told = kl_weight, p_unconditional, labels_told
         self.encoder = ImageEncoder(image_channels, sum(self.posterior.sizes) + 2 * self.free.size)
         self.decoder = UNet(image_channels, factors.code.size + self.free.size, tuple(channels))
         self.register_buffer("noise_variance", factors.noise_variance)
@@ -85,7 +86,8 @@ class CausalAutoencoder(nn.Module):
         images, labels, weights, t, image_noise, code_noise, withheld = batch
         outputs, of_free = (part.float() for part in self._said(images))
         factor_noise, free_noise = code_noise.split([labels.shape[1], self.free.size], dim=1)
-        factors = self.factors.solved(self.posterior.draw(outputs, labels, factor_noise))
+        drawn = self.posterior.draw(outputs, labels, factor_noise)
+        factors = self.factors.solved(torch.where(labels.isnan(), drawn, labels) if self.labels_told else drawn)
         told = self.told(torch.cat([factors, self.free.draw(of_free, free_noise)], dim=1))
         error = velocity_loss(self.decoder, images, told, t, image_noise, withheld)
         divergence = self.posterior.divergence(outputs, labels, self.noise_variance) + self.free.divergence(of_free)

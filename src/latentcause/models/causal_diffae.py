@@ -75,6 +75,8 @@ class CausalDiffAE(ImageModel):
     channels : sequence of int
         Of the U-Net's resolutions.
     kl_weight, prior_sd, p_unconditional : float
+    labels_told : bool
+        In training, tell the decoder the labels where an image has them, in place of a draw of the encoder (the paper's).
     balance : float
         Power of the weights p(z_i) / p(z_i | z_pa(i)) of the training images, 0 for none: do() asks about combinations of
         factors that are rare in the data, and a decoder that hardly saw them falls back on what causes go with what.
@@ -110,6 +112,7 @@ class CausalDiffAE(ImageModel):
         kl_weight: float = 0.005,
         prior_sd: float = 0.03,
         p_unconditional: float = 0.1,
+        labels_told: bool = False,
         balance: float = 0.5,
         precision: Literal["float32", "bfloat16"] = "bfloat16",
         device: str = "auto",
@@ -130,6 +133,7 @@ class CausalDiffAE(ImageModel):
         self.kl_weight = kl_weight
         self.prior_sd = prior_sd
         self.p_unconditional = p_unconditional
+        self.labels_told = labels_told
         self.balance = balance
         self.precision = precision
         self.device = device
@@ -291,6 +295,7 @@ class CausalDiffAE(ImageModel):
             kl_weight=self.kl_weight,
             prior_sd=self.prior_sd,
             p_unconditional=self.p_unconditional,
+            labels_told=self.labels_told,
         )
 
     def _diffusion(self) -> ImageDiffusion:
