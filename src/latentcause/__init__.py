@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentcause import datasets, discovery, fields, metrics, observation, plots, posteriors
-    from latentcause.data import LabelledImages, MultiDomainData
+    from latentcause.data import InterventionPairs, LabelledImages, MultiDomainData
     from latentcause.data.gridded_observations import GriddedObservations
     from latentcause.discovery.cpdag import CPDAG
     from latentcause.discovery.pag import PAG
@@ -32,6 +32,7 @@ __all__ = [
     "FModeling",
     "GModeling",
     "GriddedObservations",
+    "InterventionPairs",
     "LabelledImages",
     "MultiDomainData",
     "StructuralCausalModel",
@@ -55,6 +56,7 @@ _MODULE_OF = {
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
     "GriddedObservations": "latentcause.data.gridded_observations",
+    "InterventionPairs": "latentcause.data",
     "LabelledImages": "latentcause.data",
     "MultiDomainData": "latentcause.data",
     "PAG": "latentcause.discovery.pag",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.data.labelled_images import LabelledImages
 from latentcause.data.moments import Moments
 from latentcause.data.multi_domain import MultiDomainData
 from latentcause.data.variables import Variables
 
-__all__ = ["LabelledImages", "Moments", "MultiDomainData", "Variables"]
+__all__ = ["InterventionPairs", "LabelledImages", "Moments", "MultiDomainData", "Variables"]

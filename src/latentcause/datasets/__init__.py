@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         interventional_system,
         random_dag,
     )
+    from latentcause.datasets.pairs.simulated_pairs import SimulatedPairs
+    from latentcause.datasets.pairs.system import PairSystem, pair_system
     from latentcause.datasets.random_systems import random_system
     from latentcause.datasets.sachs import SachsCells, SachsPanel, load_sachs
     from latentcause.datasets.wildfires.series import FireSeries, read_fire, read_fires, write_fire
@@ -31,9 +33,11 @@ __all__ = [
     "HokkaidoMaps",
     "InterventionalSample",
     "InterventionalSystem",
+    "PairSystem",
     "SachsCells",
     "SachsPanel",
     "SimulatedFire",
+    "SimulatedPairs",
     "digits",
     "hazard_fields",
     "interventional_system",
@@ -41,6 +45,7 @@ __all__ = [
     "load_sachs",
     "morphomnist",
     "nonlinear_three",
+    "pair_system",
     "pendulum",
     "random_dag",
     "random_field_system",
@@ -60,9 +65,11 @@ _MODULE_OF = {
     "HokkaidoMaps": "hokkaido",
     "InterventionalSample": "interventional",
     "InterventionalSystem": "interventional",
+    "PairSystem": "pairs.system",
     "SachsCells": "sachs",
     "SachsPanel": "sachs",
     "SimulatedFire": "wildfires.simulator",
+    "SimulatedPairs": "pairs.simulated_pairs",
     "digits": "images.digits",
     "hazard_fields": "hazards",
     "interventional_system": "interventional",
@@ -70,6 +77,7 @@ _MODULE_OF = {
     "load_sachs": "sachs",
     "morphomnist": "images.morphomnist",
     "nonlinear_three": "field_systems",
+    "pair_system": "pairs.system",
     "pendulum": "images.pendulum",
     "random_dag": "interventional",
     "random_field_system": "field_systems",
