@@ -126,27 +126,41 @@ class ObservedDenoiser(Denoiser):
         """zhat + V A' (A V A' + R)^-1 (y - A zhat), or with R^-1, and the rows where V is no covariance."""
         seen, y, variance = self.observations.apply(zhat), self.observations.values.to(zhat), None
 
-        def seen_covariance_times(v: Tensor) -> Tensor:
-            return self.observations.tangent(zhat, covariance_times(self.observations.pullback(zhat, v)))
+        def spread(v: Tensor) -> Tensor:
+            return covariance_times(self.observations.pullback(zhat, v))
 
         if not self.observations.is_gaussian:
-            y, variance = self.observations.sites(seen, self._diagonal(seen_covariance_times, seen))
+            own = self._diagonal(lambda v: self.observations.tangent(zhat, spread(v)), seen)
+            y, variance = self.observations.sites(seen, own)
 
         # Solved in units of each cell's noise: sites that say next to nothing have variances a million times those of others,
         # and values as far off, which else would be all that counts.
         unit = (self.observations.noise_variance.to(zhat) if variance is None else variance).sqrt()
-        covariance = torch.zeros_like if self.how == "plug-in" else seen_covariance_times
+        data = moved = zhat
+
+        def scaled_covariance_times(v: Tensor) -> Tensor:
+            nonlocal moved
+            if self.how == "plug-in":
+                return torch.zeros_like(v)
+            moved = spread(v / unit)
+            return self.observations.tangent(zhat, moved) / unit
+
+        def go_along(step: Tensor) -> None:
+            nonlocal data
+            data = data + step.reshape(-1, *[1] * (zhat.ndim - 1)) * moved
+
         weights, left, refused = conjugate_gradients(
-            lambda v: covariance(v / unit) / unit,
+            scaled_covariance_times,
             lambda v: self.observations.noise_times(v / unit, variance) / unit,
             (y - seen) / unit,
             self.passes,
             self.tolerance,
             None if precondition is None else lambda v: unit * precondition(unit * v),
+            None if self.how == "plug-in" else go_along,
         )
         if not bool(refused.all()):
             self.worst_residual = max(self.worst_residual, float(left[~refused].max()))
-        return zhat + covariance_times(self.observations.pullback(zhat, weights / unit)), refused
+        return (zhat + spread(weights / unit) if self.how == "plug-in" else data), refused
 
     def _preconditioner(self, x_t: Tensor, t: Tensor | float) -> Product | None:
         """v -> (A V A' + R)^-1 v with the V of the moments, where it can be had and is worth it."""
@@ -191,12 +205,15 @@ def conjugate_gradients(
     passes: int,
     tolerance: float,
     precondition: Product | None = None,
+    go_along: Callable[[Tensor], None] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve (C + R) w = right for every row of right (n, m); C and R symmetric, known by their products.
 
     Ends when every row's residual is below ``tolerance`` times the norm of its right-hand side, or after ``passes``. A row that
     is solved stays as it is, and so does one that meets a direction in which C is negative, as no covariance is.
-    ``precondition`` is the product with a symmetric matrix near (C + R)^-1.
+    ``precondition`` is the product with a symmetric matrix near (C + R)^-1. ``go_along`` is told the step (n, 1) of each pass
+    along the direction last given to ``covariance_times``: what is a linear function of w, and was computed for that direction
+    anyway, need not be computed for w once more.
 
     Returns
     -------
@@ -222,6 +239,8 @@ def conjugate_gradients(
         product = of_covariance + of_noise
         step = torch.where(going, along / (direction * product).sum(1, keepdim=True).where(going, one), 0.0)
         w, residual = w + step * direction, residual - step * product
+        if go_along is not None:
+            go_along(step)
         improved = precondition(residual)
         before, along = along, (residual * improved).sum(1, keepdim=True)
         direction = torch.where(going, improved + along / before.where(going, one) * direction, 0.0)
