@@ -133,7 +133,7 @@ class InterventionPairs:
         missing = [key for key in ("before", "after") if key not in arrays]
         if missing:
             raise ValueError(f"{path.name} has no array {listing(missing)} (arrays: {listing(arrays)}): add it")
-        targets = arrays.get("targets")
+        targets: Any = arrays.get("targets")
         if targets is not None and targets.dtype.kind == "U":
             targets = [target or None for target in targets.tolist()]
         pairs = cls(arrays["before"], arrays["after"], targets)
@@ -198,6 +198,8 @@ class InterventionPairs:
         columns = list(frame.columns)
         if (before is None) != (after is None):
             raise ValueError("give the columns of both before and after, or of neither")
+        if isinstance(before, str) or isinstance(after, str):
+            raise ValueError("columns of before and after are lists of names: write ['NAME'] for a single one")
         if before is None or after is None:
             before, after = paired_columns(path, columns, targets or "target")
         if len(before) != len(after):
@@ -341,7 +343,7 @@ def _values_of(what: str, data: Any) -> tuple[tuple[str, ...], np.ndarray]:
             raise ValueError(f"column {listing(odd)} of {what} holds no numbers: convert it or leave it out")
         array = data.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
-        array = data.detach().cpu().numpy() if hasattr(data, "detach") else np.asarray(data)
+        array = _as_array(what, data)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what} has dtype {array.dtype}: give an array of real numbers")
     if array.ndim in (3, 4):
@@ -362,3 +364,15 @@ def _values_of(what: str, data: Any) -> tuple[tuple[str, ...], np.ndarray]:
             "remove those pairs or fill the values in"
         )
     return names, values
+
+
+def _as_array(what: str, data: Any) -> np.ndarray:
+    if hasattr(data, "detach"):
+        tensor: np.ndarray = data.detach().cpu().numpy()
+        return tensor
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise ValueError(
+            f"{what} has rows of unequal length: give an array (n, d), or (n, c, h, w) for images"
+        ) from None

@@ -15,17 +15,17 @@ from latentcause.data.labels import listing
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a .npz file, none of objects; errors as `InterventionPairs.from_npz` has them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{path.name} is no .npz file, or is cut short ({error}): write it anew") from None
     except ValueError as error:
         raise ValueError(
-            f"{path.name} can't be read as arrays of numbers and text ({error}): arrays of objects are not loaded; write "
-            "targets as text, empty where unknown"
+            f"{path.name} has an array that can't be read ({error}): use arrays of numbers, and of text for targets, empty "
+            "where unknown"
         ) from None
 
 

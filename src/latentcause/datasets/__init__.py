@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         interventional_system,
         random_dag,
     )
+    from latentcause.datasets.pairs.image_pairs import morphomnist_pairs, pendulum_pairs
     from latentcause.datasets.pairs.simulated_pairs import SimulatedPairs
     from latentcause.datasets.pairs.system import PairSystem, pair_system
     from latentcause.datasets.random_systems import random_system
@@ -44,9 +45,11 @@ __all__ = [
     "load_hokkaido",
     "load_sachs",
     "morphomnist",
+    "morphomnist_pairs",
     "nonlinear_three",
     "pair_system",
     "pendulum",
+    "pendulum_pairs",
     "random_dag",
     "random_field_system",
     "random_system",
@@ -76,9 +79,11 @@ _MODULE_OF = {
     "load_hokkaido": "hokkaido",
     "load_sachs": "sachs",
     "morphomnist": "images.morphomnist",
+    "morphomnist_pairs": "pairs.image_pairs",
     "nonlinear_three": "field_systems",
     "pair_system": "pairs.system",
     "pendulum": "images.pendulum",
+    "pendulum_pairs": "pairs.image_pairs",
     "random_dag": "interventional",
     "random_field_system": "field_systems",
     "random_system": "random_systems",

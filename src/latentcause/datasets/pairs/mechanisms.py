@@ -71,8 +71,9 @@ class TanhNetwork:
     def standardised(self, parents: np.ndarray) -> TanhNetwork:
         """The network that has mean 0 and variance 1 over these parents (n, k)."""
         values = self(parents)
-        spread = values.std()
-        return TanhNetwork(self.inner, self.bias, self.out / spread, (self.offset - values.mean()) / spread)
+        spread = float(values.std())
+        offset = (self.offset - float(values.mean())) / spread
+        return TanhNetwork(self.inner, self.bias, self.out / spread, offset)
 
 
 def random_mechanism(kind: PairMechanisms, parents: np.ndarray, rng: np.random.Generator) -> PairMechanism:
@@ -91,7 +92,7 @@ def random_mechanism(kind: PairMechanisms, parents: np.ndarray, rng: np.random.G
         return PairMechanism(Linear(weights))
     spread = parents.std(axis=0)
     if kind == "tanh":
-        additive = TanhNetwork(np.diag(STEEPNESS / spread), 0.5 * rng.standard_normal(k), weights)
+        additive = TanhNetwork(np.diag(STEEPNESS / spread), 0.5 * rng.standard_normal((k,)), weights)
         return PairMechanism(additive.standardised(parents))
     location = _network(spread, rng).standardised(parents)
     if kind == "mlp":
@@ -102,4 +103,4 @@ def random_mechanism(kind: PairMechanisms, parents: np.ndarray, rng: np.random.G
 def _network(spread: np.ndarray, rng: np.random.Generator) -> TanhNetwork:
     k = len(spread)
     inner = rng.standard_normal((HIDDEN, k)) * STEEPNESS / np.sqrt(k) / spread
-    return TanhNetwork(inner, rng.standard_normal(HIDDEN), rng.standard_normal(HIDDEN))
+    return TanhNetwork(inner, rng.standard_normal((HIDDEN,)), rng.standard_normal((HIDDEN,)))

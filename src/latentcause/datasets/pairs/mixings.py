@@ -12,7 +12,7 @@ PairMixing = Literal["rotation", "mlp", "flow", "linear"]
 LAYERS = 3  # of the network
 COUPLINGS = 4  # of the flow
 HIDDEN = 16  # units of the networks in a coupling
-STRETCH = 0.5  # the logarithm of what a coupling stretches by lies between minus and plus this
+STRETCH = 0.4  # the logarithm of what a coupling stretches by lies between minus and plus this
 SLOPE = 0.2  # of the leaky units, far to the left; far to the right it is 1
 STEEPNESS = 2.0  # standard deviation of what enters a unit
 SPREAD = 20.0  # of the column scales of the linear mixing
@@ -93,7 +93,7 @@ class FlowMixing:
     """Affine couplings with rotations between them: with h rotated and cut in two halves (a, b), h -> (a, b exp(s(a)) + t(a)).
 
     Each is one-to-one whatever s and t are (Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017).
-    Here s and t are random tanh networks, |s| at most 0.5.
+    Here s and t are random tanh networks, |s| at most 0.4.
     """
 
     embed: np.ndarray
@@ -129,7 +129,7 @@ def _random_flow(embed: np.ndarray, rng: np.random.Generator) -> FlowMixing:
     a, b = observed // 2, observed - observed // 2
 
     def networks() -> TanhNetworks:
-        inner = STEEPNESS * rng.standard_normal((HIDDEN, a)) / np.sqrt(a)
+        inner = rng.standard_normal((HIDDEN, a)) / np.sqrt(a)
         return TanhNetworks(inner, rng.standard_normal(HIDDEN), rng.standard_normal((b, HIDDEN)) / np.sqrt(HIDDEN))
 
     return FlowMixing(

@@ -65,4 +65,5 @@ class SimulatedPairs:
         counts = Counter("several" if isinstance(target, tuple) else target for target in self.targets)
         hit = ", ".join(f"{target} {n}" for target, n in sorted(counts.items()))
         wrong = f", {self.wrong.sum()} of them wrong" if self.wrong.any() else ""
-        return f"SimulatedPairs of {self.graph}\n{self.pairs!r}{wrong}\ntrue targets: {hit}"
+        size = f"{len(self.graph)} variables, {len(self.graph.edges)} edges"
+        return f"SimulatedPairs: {size}\n  {self.pairs!r}{wrong}\n  true targets: {hit}"

@@ -162,7 +162,8 @@ class PairSystem:
         return np.where(hit, values, np.where(self._reached(hit), after, z))
 
     def __repr__(self) -> str:
-        return f"PairSystem of {self.graph}, {self.noise} noise, {self.n_observed} numbers observed"
+        size = f"{len(self.graph)} variables, {len(self.graph.edges)} edges, {self.n_observed} numbers observed"
+        return f"PairSystem: {size}, {self.noise} noise"
 
     def _raw(self, u: np.ndarray) -> np.ndarray:
         """The variables (n, d) times sd_j, of the noises."""
@@ -320,15 +321,17 @@ def _random_targets(n: int, nodes: int, at_once: int, none: bool, rng: np.random
     else:
         hit = rng.random((n, nodes)).argsort(axis=1).argsort(axis=1) < at_once
     if none:
-        hit &= rng.random((n, 1)) >= 1 / (nodes + 1)
+        untouched = rng.random(n) < 1 / (nodes + 1)
+        untouched[0] &= not untouched.all()  # pairs without a single intervention would be none
+        hit &= ~untouched[:, None]
     return hit
 
 
 def _named_targets(hit: np.ndarray, names: Sequence[str]) -> tuple[TrueTarget, ...]:
-    distinct, row = np.unique(hit, axis=0, return_inverse=True)
+    _, first, row = np.unique(np.packbits(hit, axis=1), axis=0, return_index=True, return_inverse=True)
     named: list[TrueTarget] = []
-    for mask in distinct:
-        several = tuple(sorted(names[j] for j in np.flatnonzero(mask)))
+    for mask in hit[first]:
+        several = tuple(sorted(name for name, is_hit in zip(names, mask, strict=True) if is_hit))
         named.append(several if len(several) > 1 else several[0] if several else NONE)
     return tuple(named[k] for k in row.reshape(-1).tolist())
 
