@@ -307,6 +307,11 @@ def test_npz_files_that_do_not_fit_are_refused(tmp_path: Path, arrays: dict[str,
         InterventionPairs.from_npz(tmp_path / "pairs.npz")
 
 
+def test_other_arrays_of_a_file_are_not_looked_at(tmp_path: Path) -> None:
+    np.savez(tmp_path / "pairs.npz", before=BEFORE, after=AFTER, note=np.array([{"by": "me"}], dtype=object))
+    assert InterventionPairs.from_npz(tmp_path / "pairs.npz").names == ("x0", "x1")
+
+
 def without_an_end(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 

@@ -119,7 +119,7 @@ class InterventionPairs:
     def from_npz(cls, path: str | Path) -> Self:
         """From a .npz file with the arrays ``before`` and ``after``, and ``targets`` (text; empty where unknown) if there are any.
 
-        What `to_npz` wrote comes back as it was, with names and groups.
+        What `to_npz` wrote comes back as it was, with names and groups. Arrays of other names are not looked at.
 
         Raises
         ------
@@ -130,9 +130,6 @@ class InterventionPairs:
         """
         path = Path(path)
         arrays = read_npz(path)
-        missing = [key for key in ("before", "after") if key not in arrays]
-        if missing:
-            raise ValueError(f"{path.name} has no array {listing(missing)} (arrays: {listing(arrays)}): add it")
         targets: Any = arrays.get("targets")
         if targets is not None and targets.dtype.kind == "U":
             targets = [target or None for target in targets.tolist()]

@@ -12,14 +12,17 @@ import pandas as pd
 
 from latentcause.data.labels import listing
 
+KEYS = ("before", "after", "targets", "names", "group")
+
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, none of objects; errors as `InterventionPairs.from_npz` has them."""
+    """The arrays of KEYS that a .npz file has, the first two at least; errors as `InterventionPairs.from_npz` has them."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            present = file.files
+            arrays = {key: file[key] for key in KEYS if key in present}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{path.name} is no .npz file, or is cut short ({error}): write it anew") from None
     except ValueError as error:
@@ -27,6 +30,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             f"{path.name} has an array that can't be read ({error}): use arrays of numbers, and of text for targets, empty "
             "where unknown"
         ) from None
+    missing = [key for key in ("before", "after") if key not in arrays]
+    if missing:
+        raise ValueError(f"{path.name} has no array {listing(missing)} (arrays: {listing(present)}): add it")
+    return arrays
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
