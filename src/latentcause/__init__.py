@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from latentcause.io import load, save
     from latentcause.models.causal_diffae import CausalDiffAE
     from latentcause.models.causes_of_change import CausesOfChange
+    from latentcause.models.dcrl import DCRL
     from latentcause.models.f_modeling import FModeling
     from latentcause.models.g_modeling import GModeling
+    from latentcause.models.linear_pairs import LinearPairs
     from latentcause.models.svgdm import SVGDM
     from latentcause.scm import StructuralCausalModel
 
@@ -24,6 +26,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "CPDAG",
+    "DCRL",
     "PAG",
     "SVGDM",
     "CausalDiffAE",
@@ -34,6 +37,7 @@ __all__ = [
     "GriddedObservations",
     "InterventionPairs",
     "LabelledImages",
+    "LinearPairs",
     "MultiDomainData",
     "StructuralCausalModel",
     "datasets",
@@ -53,11 +57,13 @@ _MODULE_OF = {
     "CausalDiffAE": "latentcause.models.causal_diffae",
     "CausalGraph": "latentcause.graph",
     "CausesOfChange": "latentcause.models.causes_of_change",
+    "DCRL": "latentcause.models.dcrl",
     "FModeling": "latentcause.models.f_modeling",
     "GModeling": "latentcause.models.g_modeling",
     "GriddedObservations": "latentcause.data.gridded_observations",
     "InterventionPairs": "latentcause.data",
     "LabelledImages": "latentcause.data",
+    "LinearPairs": "latentcause.models.linear_pairs",
     "MultiDomainData": "latentcause.data",
     "PAG": "latentcause.discovery.pag",
     "SVGDM": "latentcause.models.svgdm",

@@ -34,6 +34,8 @@ REGISTRY: dict[str, str] = {
     "StructuralCausalModel": "latentcause.scm",
     "SVGDM": "latentcause.models.svgdm",
     "CausalDiffAE": "latentcause.models.causal_diffae",
+    "DCRL": "latentcause.models.dcrl",
+    "LinearPairs": "latentcause.models.linear_pairs",
     "CausalVAE": "latentcause.models.baselines.images",
     "ConditionalDiffusion": "latentcause.models.baselines.images",
     "DiffAE": "latentcause.models.baselines.images",
@@ -45,6 +47,7 @@ REGISTRY: dict[str, str] = {
 PARTS: dict[str, str] = {
     "BernoulliError": "latentcause.observation",
     "CategoricalMechanism": "latentcause.scm",
+    "ChangeMixture": "latentcause.models.pairs.changes",
     "Component": "latentcause.observation",
     "CorrelatedError": "latentcause.observation",
     "DummyCoded": "latentcause.scm",
@@ -58,6 +61,8 @@ PARTS: dict[str, str] = {
     "Kronecker": "latentcause.observation.matrices",
     "LinearMechanism": "latentcause.scm",
     "LinearOperator": "latentcause.observation",
+    "LinearReading": "latentcause.models.pairs.linear_reading",
+    "Lines": "latentcause.models.pairs.lines",
     "LogNormalError": "latentcause.observation",
     "Matern": "latentcause.fields",
     "MixtureEmission": "latentcause.observation",
@@ -71,6 +76,7 @@ PARTS: dict[str, str] = {
     "TreeMechanism": "latentcause.scm",
     "UniformBSpline": "latentcause.splines",
     "White": "latentcause.fields",
+    "Whitening": "latentcause.models.pairs.whitening",
 }
 """``{class name: module}`` of the classes whose objects a model's parameters and fitted values may hold.
 

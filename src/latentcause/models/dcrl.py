@@ -1,0 +1,364 @@
+"""DCRL: causal variables and their graph from pairs before and after an unknown intervention, with a diffusion decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from latentcause.data.intervention_pairs import InterventionPairs
+from latentcause.models.linear_pairs import matched
+from latentcause.models.pairs.changes import ChangeMixture
+from latentcause.models.pairs.lines import Lines, directions_of
+from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks
+from latentcause.models.pairs.pair_model import PairModel
+from latentcause.threads import threads_for
+from latentcause.training import Recipe, resolve_device, seeded, train
+
+TIMES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of a trajectory, among which the time to read it is chosen
+ROWS_AT_ONCE = 8192
+TRIAL_SHARE = 0.3  # of the steps, for each start
+IMAGE_DIRECTIONS = 96
+
+
+class DCRL(PairModel):
+    """Learn what causes what from pairs (x, x~) before and after one unknown intervention (Mamaghan et al. 2023).
+
+    An encoder gives noise codes q(e | x); under the hypothesis that an intervention hit latent i, x and x~ share all codes but
+    e_i; solution functions z_i = s_i(e_i; e_-i) make causal variables of them, z~_i ~ N(0, 1) where hit; a diffusion decoder
+    conditioned on the code says how well x and x~ are told by it. `PairNetworks` has the loss and its phases.
+
+    The paper's code conditions a diffusion on everything: a flexible decoder then forgives codes in which more than the target
+    moves, because it can model what is left open, and codes stay mixed where the mixing is not linear. So, by default, codes first
+    learn through the Gaussian head that preconditions the diffusion, and through the diffusion itself in the last phase
+    (``guidance="head"``; the paper's way is ``"diffusion"``). Observations are standardised here.
+
+    The family in one frame: ``decoder="gaussian"`` is ILCM (Brehmer et al. 2022); with ``context="none"`` besides, the
+    disentangling dVAE (Locatello et al. 2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
+
+    Parameters
+    ----------
+    n_latents : int
+    decoder : {"diffusion", "gaussian"}
+    code : {"finite", "trajectory"}
+        One code, or one for each time of the diffusion: E(x, t).
+    guidance : {"head", "diffusion"}
+        What codes learn through, with a diffusion decoder.
+    context : {"others", "none"}
+        What solution functions see: all other noises, or nothing (independent latents).
+    paired : bool
+        Whether the model knows that x and x~ belong together.
+    start : {"linear", "random"}
+        The encoder's linear part at first: that of `LinearPairs`, or a random rotation.
+    starts : int
+        Random rotations that are tried for a third of the steps each; the one of lowest loss goes on. Merged latents show
+        in the loss, without labels.
+    steps, batch_size, learning_rate : training
+    width, depth : int
+        Of encoder and decoder.
+    directions : int, optional
+        Leading principal directions of the observations that are modelled; by default all, of images 96.
+    max_targets : {1, 2}
+        Latents that one intervention may hit at once.
+    mechanisms : {"linear", "spline"}
+        Of the graph's edges, when it is read.
+    device : str
+    seed : int
+
+    Attributes
+    ----------
+    module_ : PairNetworks
+    time_ : float or None
+        Where on the trajectory codes are read: where moves are told apart best, which takes no labels.
+    refit_ : Lines
+        Linear correction of the codes in the light of the inferred targets.
+    history_ : list of dict
+    """
+
+    def __init__(
+        self,
+        n_latents: int,
+        *,
+        decoder: DecoderKind = "diffusion",
+        code: CodeKind = "finite",
+        guidance: Guidance = "head",
+        context: Literal["others", "none"] = "others",
+        paired: bool = True,
+        start: Literal["linear", "random"] = "linear",
+        starts: int = 1,
+        steps: int = 1500,
+        batch_size: int = 512,
+        learning_rate: float = 3e-3,
+        width: int = 64,
+        depth: int = 2,
+        directions: int | None = None,
+        max_targets: int = 1,
+        mechanisms: Literal["linear", "spline"] = "linear",
+        device: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.n_latents = n_latents
+        self.decoder = decoder
+        self.code = code
+        self.guidance = guidance
+        self.context = context
+        self.paired = paired
+        self.start = start
+        self.starts = starts
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.width = width
+        self.depth = depth
+        self.directions = directions
+        self.max_targets = max_targets
+        self.mechanisms = mechanisms
+        self.device = device
+        self.seed = seed
+
+    module_: PairNetworks
+    time_: float | None
+    refit_: Lines
+    history_: list[dict[str, float]]
+
+    def fit(self, pairs: InterventionPairs, *, checkpoint: Path | None = None, log: Path | None = None) -> Self:
+        """Learn from pairs; `latentcause.training.train` says what ``checkpoint`` and ``log`` are for.
+
+        Raises
+        ------
+        ValueError
+            For settings that do not go together, fewer pairs than needed, and targets beyond ``n_latents`` or ``max_targets``.
+        """
+        self._check_settings()
+        most = self.directions if self.directions is not None else IMAGE_DIRECTIONS if pairs.is_images else None
+        v, v_after = self._door(pairs, most)
+        known = self._known(pairs)
+        tensors = (torch.from_numpy(v), torch.from_numpy(v_after), torch.from_numpy(known))
+        with threads_for(0):
+            self.module_ = self._begun(v, v_after, known, tensors)
+            result = self._trained(self.module_, tensors, self.steps, type(self).__name__, checkpoint, log)
+        self.history_ = result.history
+        self.module_.eval()
+        self.time_ = self._best_time(v, v_after) if self.code == "trajectory" else None
+        self._finish(v, v_after, known, result.converged)
+        self._refit()
+        return self
+
+    def encode(self, x: Any, t: float | None = None, *, refit: bool = False) -> pd.DataFrame:
+        """The causal variables (n, m) behind observations, a column for each latent.
+
+        Their unit is the sd that an intervention gives them.
+
+        Parameters
+        ----------
+        x : array (n, d) or images (n, c, h, w)
+        t : float, optional
+            Of a trajectory, in [0, 1]: 0 is nearly clean. By default ``time_``.
+        refit : bool
+            Correct the codes linearly in the light of the inferred targets, and take linear solution functions (``refit_``): nearer
+            to the truth where mechanisms are linear.
+
+        Raises
+        ------
+        ValueError
+            For observations of another shape, values that are no numbers, and a time outside [0, 1] or of a code that has none.
+        """
+        if not refit:
+            return super().encode(x, t)
+        return self._frame(self.refit_.variables(self._codes(self._standard(x), t)))
+
+    # --- for PairModel -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _codes(self, v: np.ndarray, t: float | None) -> np.ndarray:
+        if t is not None and self.code == "finite":
+            raise ValueError(
+                'this model has one code, not a trajectory of them: leave t out, or fit with code="trajectory"'
+            )
+        if t is not None and not 0 <= t <= 1:
+            raise ValueError(f"t={t}: give a time from 0 (nearly clean) to 1 (all noise)")
+        time = t if t is not None else self.time_ or 0.0
+        return self._in_parts(lambda part: self.module_.encode(part, time), v)
+
+    @torch.no_grad()
+    def _solved(self, codes: np.ndarray) -> np.ndarray:
+        return self._in_parts(lambda part: self.module_.solutions(part)[0], codes)
+
+    @torch.no_grad()
+    def _noise_for(self, codes: np.ndarray, wanted: dict[int, np.ndarray]) -> np.ndarray:
+        device = self._device
+        noise = torch.from_numpy(codes).float().to(device)
+        values = {i: torch.from_numpy(value).float().to(device) for i, value in wanted.items()}
+        return np.asarray(self.module_.solutions.noise_for(noise, values).cpu().double().numpy())
+
+    @torch.no_grad()
+    def _decoded(self, codes: np.ndarray) -> np.ndarray:
+        return self._in_parts(self.module_.decoder.head, codes)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What fitting learned: arrays by name, and values that JSON can hold. ``latentcause.save`` writes both."""
+        self.check_fitted()
+        arrays = {f"module.{name}": value.cpu().numpy() for name, value in self.module_.state_dict().items()}
+        values = {
+            **self._shared_state(),
+            "history": self.history_,
+            "time": self.time_,
+            "refit": self.refit_,
+        }
+        return arrays, values
+
+    def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Set the fitted attributes from what ``fitted_state`` gave."""
+        self._restore_shared(values)
+        self.history_, self.time_, self.refit_ = values["history"], values["time"], values["refit"]
+        self.module_ = self._new_module(self.seed, 1)
+        weights = {name.removeprefix("module."): torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.module_.load_state_dict(weights)
+        self.module_.to(resolve_device(self.device)).eval()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _check_settings(self) -> None:
+        choices: dict[str, Sequence[str]] = {
+            "decoder": ("diffusion", "gaussian"),
+            "code": ("finite", "trajectory"),
+            "guidance": ("head", "diffusion"),
+            "context": ("others", "none"),
+            "start": ("linear", "random"),
+            "mechanisms": ("linear", "spline"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(known)}")
+        if self.code == "trajectory" and self.decoder == "gaussian":
+            raise ValueError('a Gaussian decoder has no trajectory: use code="finite" or decoder="diffusion"')
+        if min(self.steps, self.batch_size, self.width, self.depth, self.starts) < 1:
+            raise ValueError("steps, batch_size, width, depth and starts must be at least 1")
+        if self.starts > 1 and self.start == "linear":
+            raise ValueError('starts are random rotations: use start="random", or starts=1')
+
+    def _new_module(self, seed: int, total: int) -> PairNetworks:
+        with seeded(seed):
+            return PairNetworks(
+                self.whitening_.size,
+                self.n_latents,
+                width=self.width,
+                depth=self.depth,
+                decoder=self.decoder,
+                code=self.code,
+                guidance=self.guidance,
+                sees_others=self.context == "others",
+                hypotheses=torch.from_numpy(self._hypotheses()),
+                paired=self.paired,
+                total=total,
+            )
+
+    def _begun(
+        self, v: np.ndarray, v_after: np.ndarray, known: np.ndarray, tensors: tuple[Tensor, ...]
+    ) -> PairNetworks:
+        """The networks to train: from the lines of changes, or from the best of some random starts."""
+        total = self._epochs(self.steps, len(v)) * len(v)
+        if self.start == "linear":
+            module = self._new_module(self.seed, total)
+            if self.whitening_.size >= self.n_latents:
+                lines = Lines.fit(v, v_after, self.n_latents, self.seed)
+                moved = lines.codes(v_after) - lines.codes(v)
+                _begin_at(module, lines.taking(matched(moved, known, self.n_latents)))
+            return module
+        if self.starts == 1:
+            return self._new_module(self.seed, total)
+        trials = []
+        for k in range(self.starts):
+            trial = self._new_module(self.seed + k, total)
+            result = self._trained(trial, tensors, round(TRIAL_SHARE * self.steps), f"start {k + 1} of {self.starts}")
+            trials.append((result.history[-1]["train_loss"], k, trial))
+        best = min(trials, key=lambda entry: entry[:2])[2]
+        module = self._new_module(self.seed, total)
+        weights = {**best.state_dict(), "seen": torch.zeros((), dtype=torch.float64)}
+        module.load_state_dict(weights)
+        return module
+
+    def _epochs(self, steps: int, n: int) -> int:
+        return max(1, round(steps * self.batch_size / n))
+
+    def _trained(
+        self,
+        module: PairNetworks,
+        tensors: tuple[Tensor, ...],
+        steps: int,
+        label: str,
+        checkpoint: Path | None = None,
+        log: Path | None = None,
+    ) -> Any:
+        """Minimise the loss in so many steps, in which all phases pass."""
+        n = len(tensors[0])
+        epochs = self._epochs(steps, n)
+        module.total = epochs * n
+        recipe = Recipe(
+            epochs, min(self.batch_size, n), self.learning_rate, schedule="cosine", warm_up=0.03, held_out=0.0
+        )
+        module.train()
+        return train(
+            module,
+            module.loss,
+            tensors,
+            recipe,
+            seed=self.seed,
+            draw=module.draw,
+            device=self.device,
+            label=label,
+            checkpoint=checkpoint,
+            log=log,
+        )
+
+    def _best_time(self, v: np.ndarray, v_after: np.ndarray) -> float:
+        """Where a mixture of moves, each in units of its code's sd, is sharpest."""
+        self.time_ = None
+        scores = []
+        for t in TIMES:
+            first, second = self._codes(v[:ROWS_AT_ONCE], t), self._codes(v_after[:ROWS_AT_ONCE], t)
+            moved = (second - first) / np.maximum(first.std(axis=0), 1e-9)
+            scores.append(ChangeMixture.fit(moved, self._hypotheses()).mean_log_density(moved))
+        return TIMES[int(np.argmax(scores))]
+
+    def _refit(self) -> None:
+        first, second, chosen = self._read
+        hit = np.eye(self.n_latents + 1)[chosen][:, :-1]
+        directions = directions_of(second - first, hit)
+        empty = hit.sum(axis=0) < 2
+        directions[empty] = np.eye(self.n_latents)[empty]
+        directions *= np.sign(np.diag(directions))[:, None] + (np.diag(directions) == 0)[:, None]
+        self.refit_ = Lines.along(first, second, directions, hit)
+        if self.mechanisms == "linear":
+            self._read = (self.refit_.codes(first), self.refit_.codes(second), chosen)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.module_.parameters()).device
+
+    def _in_parts(self, function: Any, rows: np.ndarray) -> np.ndarray:
+        """A function of rows, on the device of the networks, float64."""
+        tensor = torch.from_numpy(np.asarray(rows, dtype=np.float32))
+        parts = [function(part.to(self._device)).cpu() for part in tensor.split(ROWS_AT_ONCE)]
+        return np.asarray(torch.cat(parts).double().numpy())
+
+
+@torch.no_grad()
+def _begin_at(module: PairNetworks, lines: Lines) -> None:
+    """Linear parts of encoder, solution functions and decoder as the lines of changes have them."""
+    size = len(lines.unmix)
+    module.encoder.skip.weight[:, :size] = torch.from_numpy(lines.unmix.T)
+    module.decoder.head.skip.weight.copy_(torch.from_numpy(np.linalg.pinv(lines.unmix).T))
+    own = np.diag(lines.solution)
+    if module.solutions.others.any():
+        module.solutions.linear.copy_(torch.from_numpy(lines.solution.T))
+    module.solutions.networks.biases[-1][:, 0, 0] = torch.from_numpy(
+        2 * np.arctanh(np.clip(np.log(own) / 2, -0.9, 0.9))
+    )

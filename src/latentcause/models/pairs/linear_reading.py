@@ -1,0 +1,102 @@
+"""The graph of linear mechanisms, read from noise codes and targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from latentcause.discovery.holm import holm
+from latentcause.graph import CausalGraph
+
+
+@dataclass(frozen=True, eq=False)
+class LinearReading:
+    """z = B z + u, B = I - T^-1 from z = T e, with what chance says of each entry.
+
+    Attributes
+    ----------
+    graph : CausalGraph
+    weights : ndarray (m, m)
+        [i, j] of z_j in z_i, where an intervention gives each z unit variance.
+    p_values : ndarray (m, m)
+        Of weights[i, j] = 0. NaN on the diagonal.
+    effects : ndarray (m, m)
+        |weights[i, j]| sd(z_j) / sd(z_i).
+    """
+
+    graph: CausalGraph
+    weights: np.ndarray
+    p_values: np.ndarray
+    effects: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        noise: np.ndarray,
+        after: np.ndarray,
+        hit: np.ndarray,
+        names: tuple[str, ...],
+        alpha: float,
+        min_effect: float,
+    ) -> LinearReading:
+        """From codes (n, m) before and after, and what each pair hit (n, m).
+
+        Row i of T: z~_i = sum_j T_ij e~_j owes nothing to e~_-i in the pairs that hit i, so -T_ij / T_ii are the coefficients of a
+        regression, whose covariance C_i is known. Rows are independent, hence to first order, with P = T^-1,
+
+            Cov(B_ij) = sum_k P_ik^2 (P' C_k P)_jj.
+
+        Edges are the entries that Holm's correction of the Wald tests leaves at level ``alpha``, of at least ``min_effect``. Where
+        they have a cycle, the weakest edge on one is dropped until there is none.
+        """
+        m = noise.shape[1]
+        total, covariances = np.eye(m), np.zeros((m, m, m))
+        for i in range(m):
+            total[i], covariances[i] = _row(after, hit[:, i], i)
+        inverse = np.linalg.pinv(total)
+        weights = np.eye(m) - inverse / np.diag(inverse)[:, None]
+        spread = np.einsum("ik,kj->ij", inverse**2, np.einsum("aj,kab,bj->kj", inverse, covariances, inverse))
+        sd = np.sqrt(np.maximum(spread, 1e-300)) / np.abs(np.diag(inverse))[:, None]
+        p_values = 2 * ndtr(-np.abs(weights / sd))
+        np.fill_diagonal(p_values, np.nan)
+        scale = np.maximum((noise @ total.T).std(axis=0), 1e-12)
+        effects = np.abs(weights) * scale / scale[:, None]
+        np.fill_diagonal(effects, 0.0)
+        present = holm(p_values.T, alpha).T & (effects >= min_effect)
+        return cls(_acyclic(present, effects, names), weights, p_values, effects)
+
+
+def _row(after: np.ndarray, weight: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """T_i. in the unit of the intervened z_i, and its covariance; e_i itself where hardly a pair hits it."""
+    m = after.shape[1]
+    row, covariance, count = np.eye(m)[i], np.zeros((m, m)), weight.sum()
+    if count <= m + 1:
+        return row, covariance
+    others = np.arange(m) != i
+    centred = after - (weight @ after) / count
+    gram = (centred.T * weight) @ centred
+    inverse = np.linalg.pinv(gram[np.ix_(others, others)])
+    row[others] = -inverse @ gram[others, i]
+    left = centred @ row
+    variance = weight @ left**2 / (count - m)
+    row /= np.sqrt(variance)
+    covariance[np.ix_(others, others)] = inverse  # the residual's variance is 1 in the unit of z~_i
+    return row, covariance
+
+
+def _acyclic(present: np.ndarray, effects: np.ndarray, names: tuple[str, ...]) -> CausalGraph:
+    """The graph of the edges j -> i where ``present[i, j]``, without the weakest of each cycle."""
+    import networkx as nx
+
+    found = nx.DiGraph()
+    found.add_nodes_from(range(len(names)))
+    found.add_edges_from((int(j), int(i)) for i, j in np.argwhere(present))
+    while True:
+        try:
+            cycle = nx.find_cycle(found)
+        except nx.NetworkXNoCycle:
+            break
+        found.remove_edge(*min(((edge[0], edge[1]) for edge in cycle), key=lambda edge: effects[edge[1], edge[0]]))
+    return CausalGraph(names, [(names[a], names[b]) for a, b in found.edges])

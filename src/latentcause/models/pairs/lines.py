@@ -1,0 +1,126 @@
+"""Closed form for linear systems: changes lie on as many lines as there are latents."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from latentcause.models.pairs.changes import ChangeMixture
+
+ROUNDS = 20
+ROWS = 20_000
+STILL = 1e-6  # of the typical change: below it nothing moved
+SETTLED = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Linear noise codes e = v ``unmix`` and causal variables z = e ``solution`` of standardised observations v.
+
+    In a linear system x = M z, z = T u, with u the noises, an intervention on i changes x along M T_i alone. So directions of
+    change are the columns of M T, e = (M T)^+ x are the noises, and as z~_i = sum_j T_ij e~_j owes nothing to the noises of
+    the others, the regression of e~_i on e~_-i over the pairs that hit i gives -T_i. Codes have unit variance, z~_i too.
+
+    Attributes
+    ----------
+    unmix : ndarray (r, m)
+    solution : ndarray (m, m)
+        [j, i]: of e_j in z_i.
+    """
+
+    unmix: np.ndarray
+    solution: np.ndarray
+
+    @classmethod
+    def fit(cls, before: np.ndarray, after: np.ndarray, n_latents: int, seed: int) -> Self:
+        """From standardised pairs (n, r).
+
+        Directions are found by independent component analysis of the changes: of the coordinates along the lines one is not zero
+        at a time, so they are uncorrelated and as peaked as can be. Then each is the leading direction of its own pairs.
+        """
+        from sklearn.decomposition import FastICA
+        from sklearn.exceptions import ConvergenceWarning
+
+        step = max(1, len(before) // ROWS)
+        first, second = before[::step].astype(np.float64), after[::step].astype(np.float64)
+        moved = second - first
+        size = np.linalg.norm(moved, axis=1)
+        moving = size > STILL * np.median(size[size > 0])
+        changes = moved[moving]
+        values, axes = np.linalg.eigh(changes.T @ changes / len(changes))
+        reduce = axes[:, -n_latents:] / np.sqrt(np.maximum(values[-n_latents:], values[-1] * 1e-12))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the next step settles what is left
+            ica = FastICA(whiten=False, fun="cube", random_state=seed, max_iter=500, tol=1e-8)
+            ica.fit(changes @ reduce)
+        directions = _settled(changes, np.linalg.pinv(reduce @ ica.components_.T))
+        return cls.along(before, after, directions, None)
+
+    @classmethod
+    def along(cls, first: np.ndarray, second: np.ndarray, directions: np.ndarray, hit: np.ndarray | None) -> Self:
+        """From directions (m, r) and, where known, what each pair hit (n, m); else as the codes' moves say."""
+        unmix = np.linalg.pinv(directions)
+        unmix = unmix / np.maximum((first @ unmix).std(axis=0), 1e-12)
+        e, e_after = first @ unmix, second @ unmix
+        if hit is None:
+            hypotheses = np.eye(len(directions))
+            mixture = ChangeMixture.fit(e_after - e, np.vstack([np.zeros(len(directions)), hypotheses]))
+            hit = mixture.probabilities(e_after - e)[:, 1:]
+        return cls(unmix, _solution(e_after, hit))
+
+    def taking(self, order: np.ndarray) -> Self:
+        """The same with latents in another order."""
+        return type(self)(self.unmix[:, order], self.solution[np.ix_(order, order)])
+
+    def codes(self, v: np.ndarray) -> np.ndarray:
+        """Noise codes (n, m)."""
+        return np.asarray(v @ self.unmix)
+
+    def variables(self, v: np.ndarray) -> np.ndarray:
+        """Causal variables (n, m)."""
+        return np.asarray(v @ self.unmix @ self.solution)
+
+
+def directions_of(moved: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """Leading direction (m, r) of the changes (n, r) of the pairs that hit each latent, weighed by ``hit`` (n, m)."""
+    found = []
+    for weight in hit.T:
+        _, axes = np.linalg.eigh((moved.T * weight) @ moved)
+        found.append(axes[:, -1])
+    return np.array(found)
+
+
+def _settled(changes: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Directions (m, r) moved to where each is the leading one of the changes that lie nearest to it."""
+    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        nearest = np.eye(len(directions))[np.abs(changes @ directions.T).argmax(axis=1)]
+        new = directions_of(changes, nearest)
+        few = nearest.sum(axis=0) < 2
+        new[few] = directions[few]
+        agreed = np.abs((new * directions).sum(axis=1)).min()
+        directions = new
+        if agreed > 1 - SETTLED:
+            break
+    return directions
+
+
+def _solution(e_after: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """[j, i] of e_j in z_i: 1 on the diagonal less the regression of e~_i on the others, all by the sd of what is left."""
+    m = e_after.shape[1]
+    solution = np.eye(m)
+    for i, weight in enumerate(hit.T):
+        others = np.arange(m) != i
+        if weight.sum() <= m + 1:
+            continue
+        mean = (weight @ e_after) / weight.sum()
+        centred = e_after - mean
+        gram = (centred.T * weight) @ centred
+        if m > 1:
+            solution[others, i] = -np.linalg.lstsq(gram[np.ix_(others, others)], gram[others, i], rcond=1e-10)[0]
+        left = centred @ solution[:, i]
+        solution[:, i] /= max(float(np.sqrt(weight @ left**2 / weight.sum())), 1e-12)
+    return solution

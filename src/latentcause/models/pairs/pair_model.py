@@ -1,0 +1,376 @@
+"""The one abstract class of models that learn causal variables from pairs before and after an intervention."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from latentcause.data.intervention_pairs import InterventionPairs
+from latentcause.data.pair_targets import NONE
+from latentcause.discovery.pairs import PairsResult, from_pairs
+from latentcause.graph import CausalGraph
+from latentcause.models.pairs.changes import ChangeMixture
+from latentcause.models.pairs.linear_reading import LinearReading
+from latentcause.models.pairs.whitening import Whitening
+from latentcause.scm import StructuralCausalModel
+
+RARE = 0.1  # a latent is never hit where it has less than this share of its fair share of the pairs
+LEAKY = 0.1  # a latent is mixed with others where they move by more than this share of its own squared moves
+MOST_ROWS = 20_000  # pairs that the mixture of moves and the rank of changes are found from
+ALPHA = 0.01  # level that all edges of the graph hold together
+
+
+class PairModel(BaseEstimator, ABC):
+    """Learns noise codes e, causal variables z and their graph from pairs, of which one latent at a time was intervened on.
+
+    Constructors only store their arguments; ``fit`` returns ``self`` and sets the attributes below. Latents come in no order, and
+    up to sign and scale (Brehmer et al. 2022, Theorem 1), but for those that known targets name.
+
+    Attributes
+    ----------
+    names_ : tuple of str
+        Of the latents: those that known targets name, then z0, z1, ...
+    whitening_ : Whitening
+        Of observations, images flattened.
+    shape_ : tuple of int
+        Of an observation.
+    mixture_ : ChangeMixture
+        What `infer_targets` asks.
+    unhit_, mixed_ : tuple of str
+        Latents that hardly any pair hits, and latents in whose pairs others move too: found without labels.
+    converged_ : bool
+    """
+
+    n_latents: int
+    max_targets: int
+    mechanisms: Literal["linear", "spline"]
+    seed: int
+    names_: tuple[str, ...]
+    whitening_: Whitening
+    shape_: tuple[int, ...]
+    mixture_: ChangeMixture
+    unhit_: tuple[str, ...]
+    mixed_: tuple[str, ...]
+    converged_: bool
+
+    @abstractmethod
+    def fit(self, pairs: InterventionPairs) -> Self:
+        """Learn from pairs and return the model."""
+
+    @abstractmethod
+    def _codes(self, v: np.ndarray, t: float | None) -> np.ndarray:
+        """Noise codes (n, m) of standardised observations."""
+
+    @abstractmethod
+    def _solved(self, codes: np.ndarray) -> np.ndarray:
+        """Causal variables (n, m) of noise codes."""
+
+    @abstractmethod
+    def _noise_for(self, codes: np.ndarray, wanted: dict[int, np.ndarray]) -> np.ndarray:
+        """Codes in which some variables have given values (n,) and all other noises are as they were."""
+
+    @abstractmethod
+    def _decoded(self, codes: np.ndarray) -> np.ndarray:
+        """Standardised observations of codes."""
+
+    # --- what is recovered -------------------------------------------------------------------------------------------
+
+    def encode(self, x: Any, t: float | None = None) -> pd.DataFrame:
+        """The causal variables (n, m) behind observations, a column for each latent.
+
+        Their unit is the sd that an intervention gives them.
+
+        Parameters
+        ----------
+        x : array (n, d) or images (n, c, h, w)
+        t : float, optional
+            For models whose code is a trajectory: where on it, in [0, 1]; by default where targets are told apart best.
+
+        Raises
+        ------
+        ValueError
+            For observations of another shape, values that are no numbers, and a time outside [0, 1] or of a code that has none.
+        """
+        return self._frame(self._solved(self._codes(self._standard(x), t)))
+
+    def noise(self, x: Any, t: float | None = None) -> pd.DataFrame:
+        """The noise codes (n, m): the part of each causal variable that no other one explains."""
+        return self._frame(self._codes(self._standard(x), t))
+
+    def infer_targets(self, pairs: InterventionPairs) -> pd.DataFrame:
+        """Probabilities (n, k) of what each pair's intervention hit: a column for each latent, pairs of latents as "a;b", and "none".
+
+        A pair whose target is known has it with certainty.
+        """
+        moved = self._codes(self._standard(pairs.after), None) - self._codes(self._standard(pairs.before), None)
+        labels = self._hypothesis_names()
+        found = pd.DataFrame(self.mixture_.probabilities(moved), columns=labels)
+        for row in np.flatnonzero(pairs.known):
+            found.iloc[row] = 0.0
+            found.loc[row, labels[self._hypothesis_of(pairs.targets[row])]] = 1.0
+        return found[[*labels[1:], NONE]]
+
+    # --- what if -----------------------------------------------------------------------------------------------------
+
+    def counterfactual(self, x: Any, do: Mapping[str, Any]) -> np.ndarray:
+        """What observations x would have been had an intervention set some latents, all noises kept; of the shape of x.
+
+        x + g(e~) - g(e), with e the noise codes of x, e~ those in which the latents have the wanted values, g the decoder's mean:
+        what the code does not say of x stays.
+
+        Parameters
+        ----------
+        do : mapping from latent to float or array (n,)
+            In the unit of `encode`.
+
+        Raises
+        ------
+        ValueError
+            For an unknown latent, a wrong number of values, and what `encode` refuses.
+        """
+        v = self._standard(x)
+        codes = self._codes(v, None)
+        changed = self._noise_for(codes, self._wanted(do, len(v)))
+        edited = self.whitening_.inverse(v + self._decoded(changed) - self._decoded(codes))
+        rest = np.asarray(x, dtype=np.float64).reshape(len(v), -1) - self.whitening_.inverse(v)
+        found = (edited + rest).reshape(len(v), *self.shape_)
+        return found.clip(0, 1) if len(self.shape_) == 3 else found
+
+    def decode(self, variables: Any) -> np.ndarray:
+        """Mean observations (n, ...) of causal variables (n, m): a DataFrame with the latents' names, or an array in their order."""
+        self.check_fitted()
+        z = variables[list(self.names_)].to_numpy() if isinstance(variables, pd.DataFrame) else np.asarray(variables)
+        if z.ndim != 2 or z.shape[1] != len(self.names_):
+            raise ValueError(f"variables have shape {z.shape}: give a column for each of {', '.join(self.names_)}")
+        wanted = {i: z[:, i].astype(np.float64) for i in range(z.shape[1])}
+        codes = self._noise_for(np.zeros(z.shape), wanted)
+        found = self.whitening_.inverse(self._decoded(codes)).reshape(len(z), *self.shape_)
+        return found.clip(0, 1) if len(self.shape_) == 3 else found
+
+    # --- graph and mechanisms ----------------------------------------------------------------------------------------
+
+    @property
+    def graph_(self) -> CausalGraph:
+        """The causal graph of the latents, as ``reading_`` gives it.
+
+        Raises
+        ------
+        ValueError
+            With ``mechanisms="spline"``, where pairs leave an edge open because some latents are never hit.
+        """
+        return self.reading_.graph if isinstance(self.reading_, LinearReading) else self.reading_.dag()
+
+    @cached_property
+    def scm_(self) -> StructuralCausalModel:
+        """Mechanisms on ``graph_``, fitted to the variables before: samples, do() and counterfactuals of the latents."""
+        self.check_fitted()
+        variables = self._frame(self._solved(self._read[0]))
+        return StructuralCausalModel.fit(self.graph_, variables, mechanisms=self.mechanisms, seed=self.seed)
+
+    @cached_property
+    def reading_(self) -> LinearReading | PairsResult:
+        """How the graph was read: weights and tests of linear mechanisms; or targets, tests and what is left open.
+
+        Linear mechanisms are read from noise codes (`LinearReading`), splines from how the variables of `encode` answer to
+        interventions (`latentcause.discovery.from_pairs`).
+        """
+        self.check_fitted()
+        before, after, hit = self._read
+        if self.mechanisms == "linear":
+            own = np.eye(self.n_latents + 1)[hit][:, :-1]
+            return LinearReading.of(before, after, own, self.names_, ALPHA, self._min_effect)
+        labels: list[str | None] = [*self.names_, None]
+        first, second = (self._frame(self._solved(part)) for part in (before, after))
+        targets = [labels[k] for k in hit]
+        return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=self._min_effect)
+
+    _min_effect: float = 0.1
+    _read: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    # --- for the models ----------------------------------------------------------------------------------------------
+
+    def check_fitted(self) -> None:
+        """Raise one clear error where ``fit`` has not run yet."""
+        if not hasattr(self, "mixture_"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit(pairs) first")
+
+    def _door(self, pairs: InterventionPairs, most: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Check the pairs, name the latents, and give standardised observations before and after."""
+        m = self.n_latents
+        if not isinstance(pairs, InterventionPairs):
+            raise TypeError(
+                f"fit takes InterventionPairs, not {type(pairs).__name__}: InterventionPairs(before, after)"
+            )
+        if m < 1 or self.max_targets not in (1, 2):
+            raise ValueError(
+                f"n_latents={m}, max_targets={self.max_targets}: give at least one latent, and 1 or 2 targets at once"
+            )
+        needed = (m + 1) * (m + 2)
+        if len(pairs) < needed:
+            raise ValueError(
+                f"{len(pairs)} pairs are too few for {m} latents: give at least {needed}, better a thousand each"
+            )
+        if len(pairs.latents) > m:
+            raise ValueError(
+                f"targets name {len(pairs.latents)} variables ({', '.join(pairs.latents)}), but n_latents is {m}: raise n_latents"
+            )
+        for target in set(pairs.targets):
+            if isinstance(target, tuple) and len(target) > self.max_targets:
+                raise ValueError(
+                    f"a pair has the targets {', '.join(target)}, and max_targets is {self.max_targets}"
+                    + (": set max_targets=2" if len(target) == 2 else ": three or more at once are beyond the model")
+                )
+        before, after = (part.reshape(len(pairs), -1) for part in (pairs.before, pairs.after))
+        self.__dict__.pop("reading_", None), self.__dict__.pop("scm_", None)
+        self.shape_ = pairs.shape
+        self.whitening_ = Whitening.of(before, after, most)
+        v, v_after = self.whitening_(before), self.whitening_(after)
+        values = np.linalg.svd((v_after - v)[:MOST_ROWS], compute_uv=False)
+        rank = int((values > 1e-4 * values[0]).sum())
+        if rank < m:
+            warnings.warn(
+                f"the changes after - before have rank {rank}, less than n_latents={m}: unless the mixing is nonlinear, "
+                f"{m - rank} latents will stay idle",
+                UserWarning,
+                stacklevel=3,
+            )
+        numbered = (f"z{k}" for k in range(m + len(pairs.latents)))
+        free = [name for name in numbered if name not in pairs.latents]
+        self.names_ = (*pairs.latents, *free[: m - len(pairs.latents)])
+        return v, v_after
+
+    def _hypotheses(self) -> np.ndarray:
+        """(k, m): none, every latent, and every pair of latents where two can be hit at once."""
+        single = np.eye(self.n_latents)
+        double = (
+            [single[i] + single[j] for i, j in combinations(range(self.n_latents), 2)] if self.max_targets == 2 else []
+        )
+        return np.vstack([np.zeros((1, self.n_latents)), single, *double])
+
+    def _hypothesis_names(self) -> list[str]:
+        self.check_fitted()
+        return [
+            ";".join(self.names_[i] for i in np.flatnonzero(row)) if row.any() else NONE
+            for row in self.mixture_.hypotheses
+        ]
+
+    def _hypothesis_of(self, target: Any) -> int:
+        """The row of the hypotheses that a known target names; -1 for an unknown one."""
+        if target is None:
+            return -1
+        hit = set() if target == NONE else {target} if isinstance(target, str) else set(target)
+        unknown = hit - set(self.names_)
+        if unknown:
+            raise ValueError(
+                f"target {sorted(unknown)[0]!r} is no latent of this model: they are {', '.join(self.names_)}"
+            )
+        row = np.array([name in hit for name in self.names_], dtype=float)
+        same = (self._hypotheses() == row).all(axis=1)
+        if not same.any():
+            raise ValueError(f"{' and '.join(sorted(hit))} at once, but max_targets is {self.max_targets}: raise it")
+        return int(same.argmax())
+
+    def _known(self, pairs: InterventionPairs) -> np.ndarray:
+        """Numbers of the hypotheses that known targets name (n,), -1 where unknown."""
+        number = {target: self._hypothesis_of(target) for target in set(pairs.targets)}
+        return np.array([number[target] for target in pairs.targets])
+
+    def _finish(self, v: np.ndarray, v_after: np.ndarray, known: np.ndarray, settled: bool) -> None:
+        """Fit the mixture of moves; keep what graph and mechanisms are read from; find latents that are not what they should be."""
+        first, second = (self._codes(part, None) for part in (v, v_after))
+        self.mixture_ = ChangeMixture.fit(second - first, self._hypotheses())
+        probabilities = self.mixture_.probabilities(second - first)
+        probabilities[known >= 0] = np.eye(len(self.mixture_.hypotheses))[known[known >= 0]]
+        hit = probabilities @ self.mixture_.hypotheses
+        fair = (1 - probabilities[:, 0].mean()) / self.n_latents
+        unhit = hit.mean(axis=0) < RARE * max(fair, 1e-9)
+        squares = (second - first) ** 2 / np.maximum(first.var(axis=0), 1e-12)
+        own = (hit * squares).sum(axis=0)
+        others = (hit * (squares.sum(axis=1, keepdims=True) - squares)).sum(axis=0)
+        mixed = ~unhit & (others > LEAKY * np.maximum(own, 1e-12)) if self.max_targets == 1 else np.zeros_like(unhit)
+        self.unhit_, self.mixed_ = (
+            tuple(name for name, bad in zip(self.names_, marks, strict=True) if bad) for marks in (unhit, mixed)
+        )
+        self.converged_ = settled and not self.unhit_ and not self.mixed_
+        single = probabilities[:, 1 : self.n_latents + 1]
+        chosen = np.where(probabilities[:, 0] > single.max(axis=1), self.n_latents, single.argmax(axis=1))
+        sure = probabilities[:, : self.n_latents + 1].sum(axis=1) > 0.5
+        self._read = (first[sure], second[sure], chosen[sure])
+        if self.unhit_:
+            warnings.warn(
+                f"hardly any pair hits {', '.join(self.unhit_)}: lower n_latents, or add pairs that intervene there",
+                UserWarning,
+                stacklevel=3,
+            )
+        if self.mixed_:
+            warnings.warn(
+                f"{', '.join(self.mixed_)} may be several causal variables in one: others move in the same pairs. More steps, "
+                "more starts or known targets for some pairs can part them",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _shared_state(self) -> dict[str, Any]:
+        """The fitted values that every model of pairs has."""
+        first, second, chosen = self._read
+        step = max(1, len(first) // MOST_ROWS)  # a file holds enough of them to read the graph again
+        return {
+            "names": self.names_,
+            "shape": tuple(self.shape_),
+            "whitening": self.whitening_,
+            "mixture": self.mixture_,
+            "unhit": self.unhit_,
+            "mixed": self.mixed_,
+            "converged": self.converged_,
+            "reading": self.reading_ if isinstance(self.reading_, LinearReading) else None,
+            "before": first[::step],
+            "after": second[::step],
+            "hit": chosen[::step],
+        }
+
+    def _restore_shared(self, values: dict[str, Any]) -> None:
+        for name in ("names", "shape"):
+            setattr(self, f"{name}_", tuple(values[name]))
+        for name in ("whitening", "mixture", "converged"):
+            setattr(self, f"{name}_", values[name])
+        self.unhit_, self.mixed_ = tuple(values["unhit"]), tuple(values["mixed"])
+        self._read = (values["before"], values["after"], values["hit"])
+        if values["reading"] is not None:
+            self.__dict__["reading_"] = values["reading"]
+
+    def _standard(self, x: Any) -> np.ndarray:
+        """Standardised observations (n, r)."""
+        self.check_fitted()
+        values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
+        if values.shape[1:] != self.shape_:
+            shapes = " x ".join(map(str, values.shape[1:])), " x ".join(map(str, self.shape_))
+            raise ValueError(f"observations of {shapes[0] or 'one number'}, but the model was fitted to {shapes[1]}")
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+            raise ValueError(f"observation {row} holds NaN or infinity: leave it out")
+        return self.whitening_(values.reshape(len(values), -1))
+
+    def _wanted(self, do: Mapping[str, Any], n: int) -> dict[int, np.ndarray]:
+        wanted = {}
+        for name, value in do.items():
+            if name not in self.names_:
+                raise ValueError(f"do({name}): no such latent; they are {', '.join(self.names_)}")
+            values = np.asarray(value, dtype=np.float64)
+            if values.shape not in ((), (n,)) or not np.isfinite(values).all():
+                raise ValueError(
+                    f"do({name}) has shape {values.shape}: give a number, or one for each of the {n} observations"
+                )
+            wanted[self.names_.index(name)] = np.broadcast_to(values, (n,)).copy()
+        return wanted
+
+    def _frame(self, values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(values, columns=list(self.names_))
