@@ -223,3 +223,21 @@ def test_the_blanket_is_right_as_noise_goes_and_parents_are_not():
     assert error["parents"][:2].min() > 0.1
     all_seen = LocalDenoiser(joint, CausalGraph.from_edges([("a", "b"), ("a", "c"), ("b", "c")]), "blanket", Cosine())
     torch.testing.assert_close(all_seen(x, 0.3).data, JointDenoiser(joint, Cosine())(x, 0.3).data)
+
+
+def test_at_early_times_the_moments_stand_in_for_the_derivative():
+    """A denoiser without a derivative: its V is 0, so that nothing is pulled where it is asked for."""
+
+    class Stiff(Denoiser):
+        schedule = PRIOR.schedule
+
+        def __call__(self, x_t, t):
+            alpha, sigma = self.levels(x_t, t)
+            return Prediction.of(PRIOR(x_t, t).data.detach() + 0 * x_t, "data", x_t, alpha, sigma)
+
+    observations = observed("LFO")
+    x_t = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    guided = ObservedDenoiser(Stiff(), observations, moments=PRIOR, tolerance=1e-9)
+    wanted = ObservedDenoiser(PRIOR, observations, tolerance=1e-9)
+    torch.testing.assert_close(guided(x_t, 0.8).data, wanted(x_t, 0.8).data, atol=1e-7, rtol=0)
+    torch.testing.assert_close(guided(x_t, 0.4).data, PRIOR(x_t, 0.4).data, atol=1e-7, rtol=0)

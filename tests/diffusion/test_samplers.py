@@ -185,6 +185,26 @@ def test_the_multistep_solver_keeps_variances_to_second_order(eta, monkeypatch):
     assert order_of(errors) == pytest.approx(2, abs=0.25)
 
 
+@pytest.mark.parametrize("v", [0.01, 0.3, 1.5])
+@pytest.mark.parametrize("eta", [1.0, 4.0])
+def test_at_three_fifths_of_the_curvature_variances_are_right_to_third_order(eta, v, monkeypatch):
+    schedule = Cosine()
+    denoiser = one_dimensional(v, schedule)
+    before, truth = (float(a**2 * v + s**2) for a, s in (schedule.at(t) for t in (0.99, 0.002)))
+    errors: dict[float, dict[int, float]] = {0.0: {}, 0.6: {}, 1.0: {}}
+    for steps in (48, 96, 192):
+        ends = schedule.log_snr(torch.tensor([0.99, 0.002])) / 2
+        even = ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        grid = (-even).exp().atan() * 2 / math.pi
+        for curvature, found in errors.items():
+            solver = DPMSolver(denoiser, eta, curvature)
+            found[steps] = variance_of_many(solver, grid, before, monkeypatch) / truth - 1
+    assert abs(errors[0.6][48]) < 0.003
+    assert errors[0.0][48] > 4 * abs(errors[0.6][48]) < -2 * errors[1.0][48]
+    assert order_of({steps: abs(error) for steps, error in errors[0.0].items()}) == pytest.approx(2, abs=0.25)
+    assert abs(errors[0.6][192]) < abs(errors[0.6][48]) / 30
+
+
 def test_the_multistep_solver_forgets_the_run_before():
     sampler, x, grid = DPMSolver(exact(Cosine())), start(5), times(8, 1.0, 0.2)
     first, second = (sampler(x, grid, torch.Generator().manual_seed(0)) for _ in range(2))
@@ -320,6 +340,7 @@ def test_one_probe_is_exact_where_the_dimensions_do_not_mix_and_unbiased_where_t
     [
         (lambda: DDIM(exact(), -1), "eta=-1"),
         (lambda: DPMSolver(exact(), -1), "eta=-1"),
+        (lambda: DPMSolver(exact(), 1.0, 2.0), "curvature=2.0"),
         (lambda: DDPM(exact(), "large"), "unknown variance 'large'"),
         (lambda: DDPM(exact())(start(2), 3), "give a generator"),
         (lambda: DDIM(exact())(start(2), torch.tensor([0.1, 0.5])), "falling times"),

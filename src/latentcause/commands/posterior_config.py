@@ -236,7 +236,7 @@ class Sampler(Section):
     form: Literal["auto", "dense", "reflected", "torus", "sites"] = "auto"
     sees: Literal["blanket", "parents", "all"] = "blanket"
     guidance: Literal["gaussian", "plug-in", "anchor"] = "gaussian"
-    steps: PositiveInt = 96
+    steps: PositiveInt = 48
     draws: PositiveInt = 2048
     """From the prior, to learn from; not with ``scores: exact``."""
     epochs: PositiveInt = 20

@@ -14,6 +14,7 @@ Guidance = Literal["gaussian", "plug-in", "anchor"]
 Product = Callable[[Tensor], Tensor]
 """v -> M v for a matrix M, row by row."""
 MOST_CELLS, MOST_NUMBERS = 512, 5_000_000  # of values whose covariance is held, and of what they see of the fields
+EARLY = 0.5  # signal beside noise, alpha / sigma, up to which V is that of the moments
 PROBES = 8  # random signs from which a diagonal is estimated
 
 
@@ -69,8 +70,10 @@ class ObservedDenoiser(Denoiser):
     how : {"gaussian", "plug-in", "anchor"}
     moments : Denoiser, optional
         Gaussian, of the same fields. Its V, which is the same for every z_t, preconditions the solver where there are no more
-        than 512 values, all Gaussian; and it stands in for the prior's in rows where that is no covariance: a network's
-        Jacobian can have a negative direction, in which A V A' + R is nearly 0 and the pull without bound.
+        than 512 values, all Gaussian; and it stands in for the prior's: in rows where that is no covariance, as a network's
+        Jacobian can have a negative direction, in which A V A' + R is nearly 0 and the pull without bound; and at early times
+        (alpha < sigma / 2), when z_t says so little of z that V is hardly more than the prior's covariance, while sigma^2 /
+        alpha makes much of a Jacobian's errors, and the solver would need many passes.
     passes : int
         Most steps of conjugate gradients for (A V A' + R)^-1. Each costs one product with V.
     tolerance : float
@@ -111,7 +114,7 @@ class ObservedDenoiser(Denoiser):
             pull = found.alpha.square() / (found.alpha.square() + found.sigma.square())
             data = torch.where(phi.isnan(), found.data, torch.lerp(found.data, phi.nan_to_num(), pull))
         else:
-            found, covariance_times = self.prior.linearised(x_t, t)
+            found, covariance_times = self._linearised(x_t, t)
             data, refused = self._pulled(found.data, covariance_times, self._preconditioner(x_t, t))
             rows = refused.nonzero()[:, 0]
             if len(rows) and self.moments is not None:
@@ -119,6 +122,14 @@ class ObservedDenoiser(Denoiser):
                 instead = self.moments.linearised(x_t[rows], when)[1]
                 data[rows] = self._pulled(found.data[rows], instead)[0]
         return Prediction.of(data, "data", x_t, found.alpha, found.sigma)
+
+    def _linearised(self, x_t: Tensor, t: Tensor | float) -> tuple[Prediction, Product]:
+        """As of the prior; its V that of the moments at times when nearly all is noise."""
+        if self.moments is not None and self.moments is not self.prior:
+            alpha, sigma = self.levels(x_t, t)
+            if bool((alpha < EARLY * sigma).all()):
+                return self.prior(x_t, t), self.moments.linearised(x_t, t)[1]
+        return self.prior.linearised(x_t, t)
 
     def _pulled(
         self, zhat: Tensor, covariance_times: Product, precondition: Product | None = None

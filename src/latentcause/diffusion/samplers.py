@@ -196,28 +196,38 @@ class DPMSolver(Sampler):
     these forget the errors of earlier times, such as those of an approximate guidance. One pass of the denoiser a step; the
     first step, steps of other rows than the one before, and those from no signal or to no noise are of first order.
 
+    With ``curvature`` c, D has c times the next term of the extrapolation as well, c dd (h^2 / 3 + h h' / 2) for the second
+    divided difference dd of x_0 in lambda over three steps. c = 1 is the third order of Adams and Bashforth on the flow. Noise
+    is another matter: what it adds within a step acts on x_0 only from the next, and variances come out too large by a share
+    that grows with h^2 (1 + eta), and with c = 1 too small. At c = 3 / 5, where equal steps weigh the last three x_0 by 7/4,
+    -1 and 1/4, that error vanishes for Gaussian data, whatever their variance and eta: what is left is of third order.
+
     Parameters
     ----------
     denoiser : Denoiser
     eta : float
         At least 0.
+    curvature : float
+        Within [0, 1].
     """
 
-    def __init__(self, denoiser: Denoiser, eta: float = 1.0) -> None:
+    def __init__(self, denoiser: Denoiser, eta: float = 1.0, curvature: float = 0.0) -> None:
         if not eta >= 0:
             raise ValueError(f"eta={eta}: give a number of at least 0")
-        self.denoiser, self.eta = denoiser, eta
-        self._before: tuple[float, Tensor, Tensor] | None = None
+        if not 0 <= curvature <= 1:
+            raise ValueError(f"curvature={curvature}: give a number within [0, 1]")
+        self.denoiser, self.eta, self.curvature = denoiser, eta, curvature
+        self._before: list[tuple[float, Tensor, Tensor]] = []
 
     def __call__(
         self, x: Tensor, times: Tensor | int, generator: torch.Generator | None = None, label: str = "sampling"
     ) -> Tensor:
         """As for every sampler; what earlier calls left behind is forgotten."""
-        self._before = None
+        self._before = []
         return super().__call__(x, times, generator, label)
 
     def step(self, x_t: Tensor, t: float, s: float, generator: torch.Generator | None = None) -> Tensor:
-        """One step; it remembers its estimate for a step that goes on from s."""
+        """One step; it remembers its estimate for steps that go on from s."""
         mean, sd = self.moments(x_t, t, s)
         return mean if self.eta == 0 else mean + sd * _noise(x_t, generator)
 
@@ -225,16 +235,29 @@ class DPMSolver(Sampler):
         """Mean of x_s given x_t, of the shape of x_t, and its standard deviation, a number; remembers as `step` does."""
         alpha_t, sigma_t, alpha_s, sigma_s = self._levels(x_t, t, s)
         h = (alpha_s.log() - sigma_s.log()) - (alpha_t.log() - sigma_t.log())
-        data = towards = self.denoiser(x_t, t).data
-        if self._before is not None and self._before[0] == t and self._before[1].shape == x_t.shape and h.isfinite():
-            _, before, h_before = self._before
-            towards = data + (data - before) * (h / (2 * h_before))
-        self._before = (s, data, h)
+        data = self.denoiser(x_t, t).data
+        if self._before and (self._before[-1][0] != t or self._before[-1][1].shape != x_t.shape):
+            self._before = []
+        towards = self._extrapolated(data, h) if h.isfinite() else data
+        self._before = [*self._before[-1:], (s, data, h)]
         if self.eta == 0:
             return sigma_s / sigma_t * x_t + alpha_s * (1 - (-h).exp()) * towards, torch.zeros_like(sigma_s)
         kept = (-self.eta * h).exp()
         mean = sigma_s / sigma_t * kept * x_t + alpha_s * (1 - kept * (-h).exp()) * towards
         return mean, sigma_s * (1 - kept.square()).sqrt()
+
+    def _extrapolated(self, data: Tensor, h: Tensor) -> Tensor:
+        """The mean of x_0 over the next step h, by those of up to two steps before."""
+        if not self._before:
+            return data
+        _, last, h_last = self._before[-1]
+        slope = (data - last) / h_last
+        towards = data + slope * (h / 2)
+        if self.curvature == 0 or len(self._before) < 2:
+            return towards
+        _, earlier, h_earlier = self._before[-2]
+        bend = (slope - (last - earlier) / h_earlier) / (h_last + h_earlier)
+        return towards + self.curvature * (h * (h / 3 + h_last / 2)) * bend
 
 
 class Heun(Sampler):

@@ -73,7 +73,7 @@ class Settings:
     epochs: int = 20
     truths: int = 40
     samples: int = 59
-    steps: int = 96
+    steps: int = 48
     nodes: int = 15
     edges: tuple[int, ...] = (14, 30, 45, 60, 75, 90, 105)
 

@@ -51,9 +51,9 @@ def error_budget(model: SVGDM, n: int, generator: torch.Generator) -> pd.DataFra
 def discretisation(model: SVGDM, n: int, generator: torch.Generator) -> float:
     """Root mean square distance, in sd of the samples, between paths of N and of 2 N steps along the same noise."""
     clock = model.clock()
+    coarse, fine = (model.solver(model.denoiser()) for _ in range(2))
     halves = torch.stack([clock[:-1], (clock[:-1] + clock[1:]) / 2], 1).flatten()
     x = model.start(n, generator)
-    coarse, fine = (DPMSolver(model.denoiser(), model.eta) for _ in range(2))
     a = b = x
     with progress("halving steps", len(clock) - 1, "time") as report:
         for k, (t, s) in enumerate(pairwise(clock.tolist())):
@@ -125,7 +125,7 @@ def guided(model: SVGDM, z: Tensor, generator: torch.Generator) -> float:
 def entropy(model: SVGDM, n: int, generator: torch.Generator) -> float:
     """Root mean square difference per coordinate of log q(z | y) by one random sign and by another, over sqrt 2."""
     denoiser = model.denoiser()
-    z = DPMSolver(denoiser, model.eta)(model.start(n, generator), model.clock(), generator)
+    z = model.solver(denoiser)(model.start(n, generator), model.clock(), generator)
     values = [flow_density(denoiser, z, generator, steps=25, probes=1) for _ in range(2)]
     return float((values[0] - values[1]).square().mean().sqrt() / 2**0.5 / z[0].numel())
 
