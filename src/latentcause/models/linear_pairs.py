@@ -47,7 +47,8 @@ class LinearPairs(PairModel):
         Raises
         ------
         ValueError
-            For fewer pairs than needed, targets beyond ``n_latents`` or ``max_targets``, and fewer directions of change than latents.
+            For fewer pairs than needed, targets beyond ``n_latents`` or ``max_targets``, and observations that vary in fewer
+            directions than there are latents.
         """
         v, v_after = self._door(pairs, None)
         if self.whitening_.size < self.n_latents:
