@@ -27,7 +27,8 @@ IMAGE_DIRECTIONS = 96
 
 
 class DCRL(PairModel):
-    """Learn what causes what from pairs (x, x~) before and after one unknown intervention (Mamaghan et al. 2023).
+    """Learn what causes what from pairs (x, x~) before and after one unknown intervention (Diffusion
+    based causal representation learning, arXiv 2311.05421).
 
     An encoder gives noise codes q(e | x); under the hypothesis that an intervention hit latent i, x and x~ share all codes but
     e_i; solution functions z_i = s_i(e_i; e_-i) make causal variables of them, z~_i ~ N(0, 1) where hit; a diffusion decoder

@@ -87,10 +87,8 @@ class LinearPairs(PairModel):
         changed, hit = codes.copy(), list(wanted)
         if hit:
             solution = self.lines_.solution
-            left = (
-                np.column_stack([wanted[i] for i in hit])
-                - np.delete(codes, hit, axis=1) @ np.delete(solution, hit, axis=0)[:, hit]
-            )
+            others = [j for j in range(self.n_latents) if j not in wanted]
+            left = np.column_stack([wanted[i] for i in hit]) - codes[:, others] @ solution[np.ix_(others, hit)]
             changed[:, hit] = np.linalg.solve(solution[np.ix_(hit, hit)].T, left.T).T
         return changed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class SkipMLP(nn.Module):
         super().__init__()
         sizes = [size, *[width] * depth]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.SiLU()]
         self.hidden = nn.Sequential(*layers)
         self.last = nn.Linear(sizes[-1], outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class StackedMLP(nn.Module):
 
     def __init__(self, count: int, sizes: Sequence[int]) -> None:
         super().__init__()
-        layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+        layers = list(pairwise(sizes))
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(count, a, b) / math.sqrt(a)) for a, b in layers)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, b)) for _, b in layers)
         with torch.no_grad():

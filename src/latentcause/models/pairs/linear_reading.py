@@ -99,4 +99,4 @@ def _acyclic(present: np.ndarray, effects: np.ndarray, names: tuple[str, ...]) -
         except nx.NetworkXNoCycle:
             break
         found.remove_edge(*min(((edge[0], edge[1]) for edge in cycle), key=lambda edge: effects[edge[1], edge[0]]))
-    return CausalGraph(names, [(names[a], names[b]) for a, b in found.edges])
+    return CausalGraph(names, tuple((names[a], names[b]) for a, b in found.edges))

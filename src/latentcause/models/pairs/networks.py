@@ -35,10 +35,10 @@ class PairNetworks(nn.Module):
 
         -log p(x | e_h) - log p(x~ | e~_h) + KL(q(e_j) || N(0, 1)) summed over j + E[-log p(e~_i | e_-i)] - H(q(e~_i)) of the hit,
 
-    less the entropy of q(h | x, x~), less that of its mean over the batch (Brehmer et al., Weakly supervised causal representation
-    learning, 2022, section 4, with the decoder of Mamaghan et al., Diffusion based causal representation learning, 2023). Four phases:
-    no projection; hypotheses, from warm (all alike) to cold, without solution functions; all; all, with the likeliest
-    hypothesis of each pair alone.
+    less the entropy of q(h | x, x~), less that of its mean over the batch (Brehmer et al., Weakly supervised causal
+    representation learning, 2022, section 4; the decoder is that of Diffusion based causal representation learning, arXiv
+    2311.05421, 2023). Four phases: no projection; hypotheses, from warm (all alike) to cold, without solution functions; with
+    them; the likeliest hypothesis of each pair alone.
 
     Parameters
     ----------

@@ -107,17 +107,15 @@ class PairModel(BaseEstimator, ABC):
         return self._frame(self._codes(self._standard(x), t))
 
     def infer_targets(self, pairs: InterventionPairs) -> pd.DataFrame:
-        """Probabilities (n, k) of what each pair's intervention hit: a column for each latent, pairs of latents as "a;b", and "none".
+        """Probabilities (n, k) of what each intervention hit: a column for each latent, for two as "a;b", and for "none".
 
         A pair whose target is known has it with certainty.
         """
         moved = self._codes(self._standard(pairs.after), None) - self._codes(self._standard(pairs.before), None)
         labels = self._hypothesis_names()
-        found = pd.DataFrame(self.mixture_.probabilities(moved), columns=labels)
-        for row in np.flatnonzero(pairs.known):
-            found.iloc[row] = 0.0
-            found.loc[row, labels[self._hypothesis_of(pairs.targets[row])]] = 1.0
-        return found[[*labels[1:], NONE]]
+        probabilities, known = self.mixture_.probabilities(moved), self._known(pairs)
+        probabilities[known >= 0] = np.eye(len(labels))[known[known >= 0]]
+        return pd.DataFrame(probabilities, columns=labels)[[*labels[1:], NONE]]
 
     # --- what if -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +144,7 @@ class PairModel(BaseEstimator, ABC):
         return found.clip(0, 1) if len(self.shape_) == 3 else found
 
     def decode(self, variables: Any) -> np.ndarray:
-        """Mean observations (n, ...) of causal variables (n, m): a DataFrame with the latents' names, or an array in their order."""
+        """Mean observations (n, ...) of causal variables (n, m): a DataFrame by name, or an array in the order of ``names_``."""
         self.check_fitted()
         z = variables[list(self.names_)].to_numpy() if isinstance(variables, pd.DataFrame) else np.asarray(variables)
         if z.ndim != 2 or z.shape[1] != len(self.names_):
