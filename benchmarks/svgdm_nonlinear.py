@@ -32,6 +32,8 @@ SCENARIOS = ("VFO", "LFO", "LPO", "child")
 LEARNED_FROM, DRAWS_SHOWN = 20_000, 200
 REFERENCE = "NUTS"
 Maker = Callable[[FieldSystem, int], Any]
+Judge = Callable[[np.ndarray, FieldSystem, lc.GriddedObservations], dict[str, float]]
+"""Further figures of draws (n, d, *shape)."""
 METHODS: dict[str, Maker] = {
     REFERENCE: lambda s, seed: NUTS(s.graph, s.fields, warm_up=500, chains=2, thin=5, seed=seed),
     "SVGDM, learned": lambda s, seed: lc.SVGDM(s.graph, s.fields, draws=LEARNED_FROM, device="cpu", seed=seed),
@@ -54,24 +56,36 @@ def rows(seeds: Sequence[int], only: Sequence[str] | None) -> Iterator[dict[str,
 
 
 def compared(
-    system: FieldSystem, scenarios: Sequence[str], methods: dict[str, Maker], seeds: Sequence[int], only: Any
+    system: FieldSystem,
+    scenarios: Sequence[str],
+    methods: dict[str, Maker],
+    seeds: Sequence[int],
+    only: Any,
+    more: Judge | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of methods on one system."""
-    print(f"{'method':18} {'scenario':8} " + " ".join(f"{name:>15}" for name in COLUMNS) + "   CRPS, NRMSE / NUTS")
+    heads = " ".join(f"{name:>15}" for name in COLUMNS)
+    print(f"{'method':18} {'scenario':8} {heads}   CRPS, NRMSE / {next(iter(methods))}")
     learned: dict[Any, tuple[Any, float]] = {}
     reference: dict[str, list[dict[str, float]]] = {}
     for method, make in methods.items():
         if only and method not in only:
             continue
         for scenario in scenarios:
-            found = [judged(method, make, system, scenario, seed, learned) for seed in seeds]
-            if method == REFERENCE:
+            found = [judged(method, make, system, scenario, seed, learned, more) for seed in seeds]
+            if method == next(iter(methods)):
                 reference[scenario] = found
             yield shown({"method": method, "scenario": scenario, "seeds": found}, reference.get(scenario))
 
 
 def judged(
-    method: str, make: Maker, system: FieldSystem, scenario: str, seed: int, learned: dict[Any, tuple[Any, float]]
+    method: str,
+    make: Maker,
+    system: FieldSystem,
+    scenario: str,
+    seed: int,
+    learned: dict[Any, tuple[Any, float]],
+    more: Judge | None = None,
 ) -> dict[str, float]:
     """One posterior beside its truth."""
     truth, observations = system.observe(scenario, torch.Generator().manual_seed(seed))
@@ -85,8 +99,8 @@ def judged(
         if amortised:
             learned[method, seed] = (model, learning_s)
     start = time.process_time()
-    more = {"observations": observations} if amortised else {}
-    dataset = model.sample_posterior(DRAWS_SHOWN, generator=seed, **more)
+    told = {"observations": observations} if amortised else {}
+    dataset = model.sample_posterior(DRAWS_SHOWN, generator=seed, **told)
     posterior_s = time.process_time() - start
     if not amortised:
         learning_s, posterior_s = 0.0, learning_s + posterior_s
@@ -99,6 +113,7 @@ def judged(
         "learning_s": learning_s,
         "posterior_s": posterior_s,
         "chains": float((np.abs(halves[0] - halves[1]) / z.std(0)).max()),
+        **(more(z, system, observations) if more else {}),
     }
 
 
@@ -116,6 +131,8 @@ def shown(row: dict[str, Any], reference: list[dict[str, float]] | None) -> dict
             for name in ("crps", "nrmse")
         ]
     ratios = "   {:.3f}, {:.3f}".format(*row["ratios"]) if reference else ""
+    further = [name for name in row["seeds"][0] if name not in COLUMNS]
+    ratios += "".join(f"   {name} {np.mean([found[name] for found in row['seeds']]):.4f}" for name in further)
     print(
         f"{row['method']:18} {row['scenario']:8} " + " ".join(f"{cell:>15}" for cell in cells) + ratios,
         flush=True,
