@@ -4,14 +4,15 @@
     python benchmarks/svgdm.py --case nonlinear --seeds 5       # needs the bench extra (Pyro)
     python benchmarks/svgdm.py --case dags
     python benchmarks/svgdm.py --case shared
+    python benchmarks/svgdm.py --case speed
     python benchmarks/svgdm.py --case hokkaido                  # needs the geo extra
 
 Cases: ``exact`` (three linear-Gaussian fields: divergence from the exact posterior, coverage, what the causal edges bring),
 ``nonlinear`` (tanh and product mechanisms beside NUTS and variational inference), ``dags`` (10 and 15 nodes, sparse and dense,
 with Gaussian, heavy-tailed and skewed noise: accuracy, and cost against edges), ``shared`` (autoencoders with one latent
-vector for all fields), ``hokkaido`` (hazards of an earthquake, by `CausesOfChange`). Each module's docstring says what its
-columns are. Seeds start at 3000: none of them was used to choose a setting. Every row is printed as it comes; ``--json`` keeps
-all figures.
+vector for all fields), ``speed`` (time and memory as rasters grow, time to a CRPS beside NUTS), ``hokkaido`` (hazards of an
+earthquake, by `CausesOfChange`). Each module's docstring says what its columns are. Seeds start at 3000: none of them was used
+to choose a setting. Every row is printed as it comes; ``--json`` keeps all figures.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import svgdm_exact
 import svgdm_hokkaido
 import svgdm_nonlinear
 import svgdm_shared
+import svgdm_speed
 import torch
 
 from latentcause.writing import write_atomically
@@ -34,6 +36,7 @@ CASES = {
     "nonlinear": svgdm_nonlinear.rows,
     "dags": svgdm_dags.rows,
     "shared": svgdm_shared.rows,
+    "speed": svgdm_speed.rows,
     "hokkaido": svgdm_hokkaido.rows,
 }
 FIRST_SEED = 3000

@@ -33,7 +33,7 @@ FIRST, LAST, POWER = 0.99, 0.002, 2.5  # times of sampling: crowded where fields
 CURVATURE = 0.6  # of the solver, which keeps variances right
 DENSE_ROWS = 512  # fields of at most so many nodes x pixels have a full covariance by default
 SOLVED, UNSOLVED = 0.005, 0.01  # residuals of the observations' pull: asked for, and worth a warning
-NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together
+NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together, times the channels of a network
 
 
 class Prior(Protocol):
@@ -291,7 +291,8 @@ class SVGDM(BaseEstimator):
     def sampled(self, n: int, generator: torch.Generator, observations: GriddedObservations) -> tuple[Tensor, float]:
         """Posterior draws (n, d, *shape) on the CPU, and the largest residual of the solver behind their pull."""
         denoiser, clock, start = self.denoiser(observations), self.clock(), self.start(n, generator, observations)
-        rows = max(1, NUMBERS_AT_ONCE // self.joint_.mean.numel())
+        width = 1 if self.scores_ is None else self.channels
+        rows = max(1, NUMBERS_AT_ONCE // (width * self.joint_.mean.numel()))
         with threads_for(0):
             sampler = self.solver(denoiser)
             parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
