@@ -37,19 +37,23 @@ from latentcause.metrics.latents import (
     relative_mse_by_domain,
 )
 from latentcause.metrics.limits import bayes_optimal_latents
+from latentcause.metrics.pairs import CodeScores, PairScores, code_scores, matched_latents, pair_scores
 
 __all__ = [
     "DCI",
+    "CodeScores",
     "CounterfactualReport",
     "FactorChange",
     "FactorPredictor",
     "GraphErrors",
+    "PairScores",
     "Reliability",
     "Scores",
     "adjacency_scores",
     "align_columns",
     "arrowhead_scores",
     "bayes_optimal_latents",
+    "code_scores",
     "composition",
     "counterfactual_report",
     "coverage",
@@ -58,9 +62,11 @@ __all__ = [
     "frobenius_error",
     "graph_errors",
     "l1_error",
+    "matched_latents",
     "mean_absolute_percentage_error",
     "mean_correlation_coefficient",
     "normalised_rmse",
+    "pair_scores",
     "pit",
     "pit_histogram",
     "psnr",

@@ -1,0 +1,109 @@
+"""Methods that learn from pairs, on systems whose truth is known: one run, and what came of it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA, FastICA
+
+from latentcause.datasets.pairs.image_pairs import morphomnist_pairs, pendulum_pairs
+from latentcause.datasets.pairs.simulated_pairs import SimulatedPairs
+from latentcause.datasets.pairs.system import pair_system
+from latentcause.metrics.pairs import code_scores, pair_scores
+from latentcause.models.dcrl import DCRL
+from latentcause.models.linear_pairs import LinearPairs
+
+HELD_OUT = 8000
+DCI_ROWS = 4000
+EVALUATED = {"D": "disentanglement", "C": "completeness", "MCC": "correlation"}
+
+# What is asked of `DCRL` in each case, beside its defaults; the Gaussian decoder gets the same.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nonlinear": {"steps": 4000, "width": 128},
+    "pendulum": {"steps": 6000, "width": 128},
+}
+
+Method = Callable[[int, Mapping[str, Any], int], Any]
+
+MODELS: dict[str, Method] = {
+    "LinearPairs": lambda m, settings, seed: LinearPairs(m, mechanisms=settings.get("mechanisms", "linear"), seed=seed),
+    "DCRL": lambda m, settings, seed: DCRL(m, **settings, seed=seed),
+    "DCRL, through the diffusion": lambda m, settings, seed: DCRL(m, **settings, guidance="diffusion", seed=seed),
+    "DCRL, trajectory": lambda m, settings, seed: DCRL(m, **settings, code="trajectory", seed=seed),
+    "DCRL, random start": lambda m, settings, seed: DCRL(m, **settings, start="random", starts=3, seed=seed),
+    "ILCM (Gaussian decoder)": lambda m, settings, seed: DCRL(m, **settings, decoder="gaussian", seed=seed),
+    "dVAE": lambda m, settings, seed: DCRL(
+        m, **settings, decoder="gaussian", context="none", start="random", seed=seed
+    ),
+    "beta-VAE": lambda m, settings, seed: DCRL(
+        m, **settings, decoder="gaussian", paired=False, start="random", seed=seed
+    ),
+}
+SIMPLE = ("raw x", "PCA", "FastICA")
+
+
+def simulated(case: Mapping[str, Any], seed: int) -> tuple[SimulatedPairs, SimulatedPairs]:
+    """Pairs to learn from, and held-out ones (never mismatched), of the system that a case and a seed make.
+
+    A case has ``nodes``, ``pairs``, and settings of `pair_system` under ``system`` and of its ``draw`` under ``draw``; or
+    ``images``: "pendulum" or "morphomnist".
+    """
+    if case.get("images") == "pendulum":
+        drawn = pendulum_pairs(case["pairs"] + 2000, case["size"], seed=seed)
+    elif case.get("images") == "morphomnist":
+        drawn = morphomnist_pairs(case["pairs"] + 2000, seed=seed)
+    else:
+        system, how = pair_system(case["nodes"], seed=seed, **case.get("system", {})), case.get("draw", {})
+        held_out = {name: value for name, value in how.items() if name != "wrong"}
+        return system.draw(case["pairs"], seed=seed + 1, **how), system.draw(HELD_OUT, seed=seed + 2, **held_out)
+    return drawn.subset(slice(case["pairs"])), drawn.subset(slice(case["pairs"], None))
+
+
+def run(case: Mapping[str, Any], method: str, seed: int) -> dict[str, Any]:
+    """Fit a method to a case and score it on held-out pairs: D, C, MCC (of the code before, and after the linear refit), targets,
+    graph, counterfactuals, CPU-seconds of the fit."""
+    data, held = simulated(case, seed)
+    m = len(data.graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # idle and merged latents are in the row
+        if method in SIMPLE:
+            return _simple(method, data, held, m, seed)
+        settings = {**SETTINGS.get(case.get("settings", ""), {}), **case.get("model", {})}
+        start = time.process_time()
+        model = MODELS[method](m, settings, seed).fit(data.pairs)
+        seconds = time.process_time() - start
+        row = {
+            "cpu_s": seconds,
+            **_scores(model.encode(held.pairs.before), held, seed),
+            **asdict(pair_scores(model, held)),
+        }
+        if isinstance(model, DCRL):
+            refit = _scores(model.encode(held.pairs.before, refit=True), held, seed)
+            row |= {f"{name} refit": value for name, value in refit.items()}
+            row |= {"loss": model.history_[-1]["train_loss"], "time": model.time_}
+    return {**row, "converged": model.converged_, "mixed": model.mixed_, "unhit": model.unhit_}
+
+
+def _simple(method: str, data: SimulatedPairs, held: SimulatedPairs, m: int, seed: int) -> dict[str, Any]:
+    """What needs no pairs: the observations themselves, and decompositions of them."""
+    start = time.process_time()
+    before, x = (part.reshape(len(part), -1) for part in (data.pairs.before, held.pairs.before))
+    if method == "raw x":
+        code = x if x.shape[1] <= 4 * m else PCA(4 * m, random_state=seed).fit(before[:20_000]).transform(x)
+    elif method == "PCA":
+        code = PCA(m, whiten=True, random_state=seed).fit(before).transform(x)
+    else:
+        code = FastICA(m, whiten="unit-variance", random_state=seed, max_iter=500).fit(before[:20_000]).transform(x)
+    frame = pd.DataFrame(np.asarray(code), columns=[f"c{k}" for k in range(code.shape[1])])
+    return {"cpu_s": time.process_time() - start, **_scores(frame, held, seed)}
+
+
+def _scores(code: pd.DataFrame, held: SimulatedPairs, seed: int) -> dict[str, float]:
+    found = asdict(code_scores(code, held.factors_before, seed=seed, rows=DCI_ROWS))
+    return {short: found[name] for short, name in EVALUATED.items()}
