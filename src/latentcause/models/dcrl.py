@@ -157,7 +157,7 @@ class DCRL(PairModel):
 
         Parameters
         ----------
-        x : array (n, d) or images (n, c, h, w)
+        x : array (n, d), DataFrame, or images (n, c, h, w)
         t : float, optional
             Of a trajectory, in [0, 1]: 0 is nearly clean. By default ``time_``.
         refit : bool
@@ -337,8 +337,9 @@ class DCRL(PairModel):
         directions[empty] = np.eye(self.n_latents)[empty]
         directions *= np.sign(np.diag(directions))[:, None] + (np.diag(directions) == 0)[:, None]
         self.refit_ = Lines.along(first, second, directions, hit)
-        if self.mechanisms == "linear":
-            self._read = (self.refit_.codes(first), self.refit_.codes(second), chosen)
+
+    def _straight(self, codes: np.ndarray) -> np.ndarray:
+        return self.refit_.codes(codes)
 
     @property
     def _device(self) -> torch.device:

@@ -20,6 +20,7 @@ from latentcause.discovery.pairs import PairsResult, from_pairs
 from latentcause.graph import CausalGraph
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.linear_reading import LinearReading
+from latentcause.models.pairs.observations import halves, read_observations
 from latentcause.models.pairs.whitening import Whitening
 from latentcause.scm import StructuralCausalModel
 
@@ -43,6 +44,8 @@ class PairModel(BaseEstimator, ABC):
         Of observations, images flattened.
     shape_ : tuple of int
         Of an observation.
+    columns_ : tuple of str
+        Of observations that are no images: DataFrames and pairs are read by them.
     mixture_ : ChangeMixture
         What `infer_targets` asks.
     unhit_, mixed_ : tuple of str
@@ -57,6 +60,7 @@ class PairModel(BaseEstimator, ABC):
     names_: tuple[str, ...]
     whitening_: Whitening
     shape_: tuple[int, ...]
+    columns_: tuple[str, ...]
     mixture_: ChangeMixture
     unhit_: tuple[str, ...]
     mixed_: tuple[str, ...]
@@ -91,7 +95,7 @@ class PairModel(BaseEstimator, ABC):
 
         Parameters
         ----------
-        x : array (n, d) or images (n, c, h, w)
+        x : array (n, d), DataFrame, or images (n, c, h, w)
         t : float, optional
             For models whose code is a trajectory: where on it, in [0, 1]; by default where targets are told apart best.
 
@@ -111,7 +115,8 @@ class PairModel(BaseEstimator, ABC):
 
         A pair whose target is known has it with certainty.
         """
-        moved = self._codes(self._standard(pairs.after), None) - self._codes(self._standard(pairs.before), None)
+        before, after = (self._codes(self._standard(part), None) for part in halves(pairs))
+        moved = after - before
         labels = self._hypothesis_names()
         probabilities, known = self.mixture_.probabilities(moved), self._known(pairs)
         probabilities[known >= 0] = np.eye(len(labels))[known[known >= 0]]
@@ -135,11 +140,13 @@ class PairModel(BaseEstimator, ABC):
         ValueError
             For an unknown latent, a wrong number of values, and what `encode` refuses.
         """
+        self.check_fitted()
+        x = read_observations(x, self.shape_, self.columns_)
         v = self._standard(x)
         codes = self._codes(v, None)
         changed = self._noise_for(codes, self._wanted(do, len(v)))
         edited = self.whitening_.inverse(v + self._decoded(changed) - self._decoded(codes))
-        rest = np.asarray(x, dtype=np.float64).reshape(len(v), -1) - self.whitening_.inverse(v)
+        rest = x.reshape(len(v), -1) - self.whitening_.inverse(v)
         found = (edited + rest).reshape(len(v), *self.shape_)
         return found.clip(0, 1) if len(self.shape_) == 3 else found
 
@@ -171,7 +178,7 @@ class PairModel(BaseEstimator, ABC):
     def scm_(self) -> StructuralCausalModel:
         """Mechanisms on ``graph_``, fitted to the variables before: samples, do() and counterfactuals of the latents."""
         self.check_fitted()
-        variables = self._frame(self._solved(self._read[0]))
+        variables = self._frame(self._solved(self._kept()[0]))
         return StructuralCausalModel.fit(self.graph_, variables, mechanisms=self.mechanisms, seed=self.seed)
 
     @cached_property
@@ -182,17 +189,29 @@ class PairModel(BaseEstimator, ABC):
         interventions (`latentcause.discovery.from_pairs`).
         """
         self.check_fitted()
-        before, after, hit = self._read
         if self.mechanisms == "linear":
+            before, after, hit = self._read
             own = np.eye(self.n_latents + 1)[hit][:, :-1]
-            return LinearReading.of(before, after, own, self.names_, ALPHA, self._min_effect)
+            codes, codes_after = self._straight(before), self._straight(after)
+            return LinearReading.of(codes, codes_after, own, self.names_, ALPHA, self._min_effect)
+        before, after, hit = self._kept()
         labels: list[str | None] = [*self.names_, None]
         first, second = (self._frame(self._solved(part)) for part in (before, after))
         targets = [labels[k] for k in hit]
         return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=self._min_effect)
 
     _min_effect: float = 0.1
-    _read: tuple[np.ndarray, np.ndarray, np.ndarray]
+    _read: tuple[np.ndarray, np.ndarray, np.ndarray]  # codes before and after, and what was hit
+
+    def _straight(self, codes: np.ndarray) -> np.ndarray:
+        """Codes that linear mechanisms are read from."""
+        return codes
+
+    def _kept(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As many rows of ``_read`` as a file holds, so that a loaded model answers as the saved one."""
+        before, after, hit = self._read
+        step = max(1, len(before) // MOST_ROWS)
+        return before[::step], after[::step], hit[::step]
 
     # --- for the models ----------------------------------------------------------------------------------------------
 
@@ -229,7 +248,7 @@ class PairModel(BaseEstimator, ABC):
                 )
         before, after = (part.reshape(len(pairs), -1) for part in (pairs.before, pairs.after))
         self.__dict__.pop("reading_", None), self.__dict__.pop("scm_", None)
-        self.shape_ = pairs.shape
+        self.shape_, self.columns_ = pairs.shape, pairs.names
         self.whitening_ = Whitening.of(before, after, most)
         v, v_after = self.whitening_(before), self.whitening_(after)
         values = np.linalg.svd((v_after - v)[:MOST_ROWS], compute_uv=False)
@@ -319,24 +338,24 @@ class PairModel(BaseEstimator, ABC):
 
     def _shared_state(self) -> dict[str, Any]:
         """The fitted values that every model of pairs has."""
-        first, second, chosen = self._read
-        step = max(1, len(first) // MOST_ROWS)  # a file holds enough of them to read the graph again
+        first, second, chosen = self._kept()
         return {
             "names": self.names_,
             "shape": tuple(self.shape_),
+            "columns": self.columns_,
             "whitening": self.whitening_,
             "mixture": self.mixture_,
             "unhit": self.unhit_,
             "mixed": self.mixed_,
             "converged": self.converged_,
             "reading": self.reading_ if isinstance(self.reading_, LinearReading) else None,
-            "before": first[::step],
-            "after": second[::step],
-            "hit": chosen[::step],
+            "before": first,
+            "after": second,
+            "hit": chosen,
         }
 
     def _restore_shared(self, values: dict[str, Any]) -> None:
-        for name in ("names", "shape"):
+        for name in ("names", "shape", "columns"):
             setattr(self, f"{name}_", tuple(values[name]))
         for name in ("whitening", "mixture", "converged"):
             setattr(self, f"{name}_", values[name])
@@ -348,13 +367,7 @@ class PairModel(BaseEstimator, ABC):
     def _standard(self, x: Any) -> np.ndarray:
         """Standardised observations (n, r)."""
         self.check_fitted()
-        values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
-        if values.shape[1:] != self.shape_:
-            shapes = " x ".join(map(str, values.shape[1:])), " x ".join(map(str, self.shape_))
-            raise ValueError(f"observations of {shapes[0] or 'one number'}, but the model was fitted to {shapes[1]}")
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
-            raise ValueError(f"observation {row} holds NaN or infinity: leave it out")
+        values = read_observations(x, self.shape_, self.columns_)
         return self.whitening_(values.reshape(len(values), -1))
 
     def _wanted(self, do: Mapping[str, Any], n: int) -> dict[int, np.ndarray]:

@@ -1,0 +1,57 @@
+"""Observations as a fitted model of pairs reads them: of the shape it knows, columns in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from latentcause.data.intervention_pairs import InterventionPairs
+from latentcause.data.labels import listing
+
+
+def read_observations(x: Any, shape: tuple[int, ...], columns: tuple[str, ...]) -> np.ndarray:
+    """Finite numbers (n, *shape), float64.
+
+    A DataFrame is read by the names of its columns, and others are ignored; by position where it or the model has none.
+
+    Raises
+    ------
+    ValueError
+        For another shape, a missing column, NaN and infinity.
+    """
+    if isinstance(x, pd.DataFrame) and columns:
+        x = _ordered(x, columns)
+    values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
+    if values.shape[1:] != shape:
+        shapes = " x ".join(map(str, values.shape[1:])), " x ".join(map(str, shape))
+        raise ValueError(f"observations of {shapes[0] or 'one number'}, but the model was fitted to {shapes[1]}")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+        raise ValueError(f"observation {row} holds NaN or infinity: leave it out")
+    return values
+
+
+def halves(pairs: InterventionPairs) -> tuple[Any, Any]:
+    """Before and after, under the names of their columns."""
+    if pairs.is_images:
+        return pairs.before, pairs.after
+    return pd.DataFrame(pairs.before, columns=list(pairs.names)), pd.DataFrame(pairs.after, columns=list(pairs.names))
+
+
+def _ordered(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    if _nameless(columns) or _nameless(list(frame.columns)):
+        return frame
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"observations have no column {listing(missing)} of the model (columns: {listing(frame.columns)}): add it"
+        )
+    return frame[list(columns)]
+
+
+def _nameless(names: Sequence[Any]) -> bool:
+    """Whether these are the numbers, or x0, x1, ..., that stand for names where there are none."""
+    return list(names) in (list(range(len(names))), [f"x{j}" for j in range(len(names))])
