@@ -92,7 +92,9 @@ def pair_scores(model: Any, truth: SimulatedPairs) -> PairScores:
         )
     except ValueError:
         distances = (None, None)
-    return PairScores(float((targets == expected).mean()), *distances, _counterfactual_r2(model, truth, targets, after))
+    once, twice = distances
+    accuracy = float((targets == expected).mean())
+    return PairScores(accuracy, once, twice, _counterfactual_r2(model, truth, targets, after))
 
 
 def _renamed(target: Any, latent_of: Mapping[str, str]) -> str:

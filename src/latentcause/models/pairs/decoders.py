@@ -34,23 +34,23 @@ class PairDecoder(nn.Module, ABC):
         self.log_sd = nn.Parameter(torch.full((size,), -1.0))
 
     @abstractmethod
-    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor, through_head: bool) -> Tensor:
+    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
         """-log p(x | e) in nats (k, n), up to a constant; a bound of it, or an unbiased estimate of one.
 
-        ``log_sigma`` (n,) and ``noise`` (n, d) are those of the diffusion. ``through_head``: codes learn from the Gaussian alone.
+        ``log_sigma`` (n,) and ``noise`` (n, d) are those of the diffusion.
         """
 
-    def gaussian_cost(self, residual: Tensor) -> Tensor:
-        """-log N(x; g(e), diag(sd^2)) less d log(2 pi) / 2, of x - g(e)."""
-        return (0.5 * (residual / self.log_sd.exp()).square() + self.log_sd).sum(-1)
+    def head_cost(self, x: Tensor, code: Tensor) -> Tensor:
+        """-log N(x; g(e), diag(sd^2)) (k, n), less d log(2 pi) / 2."""
+        return (0.5 * ((x - self.head(code)) / self.log_sd.exp()).square() + self.log_sd).sum(-1)
 
 
 class GaussianDecoder(PairDecoder):
     """x = g(e) + sd * noise: the decoder of a variational autoencoder, as in ILCM."""
 
-    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor, through_head: bool) -> Tensor:
+    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
         """-log p(x | e), exactly."""
-        return self.gaussian_cost(x - self.head(code))
+        return self.head_cost(x, code)
 
 
 class DiffusionDecoder(PairDecoder):
@@ -80,16 +80,15 @@ class DiffusionDecoder(PairDecoder):
             self.last.weight.zero_()
             self.last.bias.zero_()
 
-    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor, through_head: bool) -> Tensor:
-        """The denoising loss; with ``through_head``, the Gaussian's cost beside it, and codes and head do not feel the loss."""
-        residual = x - self.head(code)
-        gaussian, r = torch.zeros(()).to(x), self.log_sd.exp()
-        if through_head:
-            gaussian = self.gaussian_cost(residual)
-            residual, code, r = residual.detach(), code.detach(), r.detach()
-        sigma = log_sigma.exp()[:, None]
-        found = self._denoised(residual + sigma * noise, code, log_sigma, sigma, r)
-        return gaussian + self.weight(log_sigma) * ((found - residual) / sigma).square().sum(-1)
+    def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
+        """The denoising loss."""
+        return self._cost(x - self.head(code), code, log_sigma, noise, self.log_sd.exp())
+
+    def cost_beside(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
+        """The denoising loss (k, n) for F alone to learn from: head and code do not feel it."""
+        with torch.no_grad():
+            residual = x - self.head(code)
+        return self._cost(residual, code.detach(), log_sigma, noise, self.log_sd.detach().exp())
 
     def levels(self, n: int, generator: torch.Generator) -> Tensor:
         """n values of log sigma, half of them uniform and half logistic about log r, evenly spread."""
@@ -110,6 +109,11 @@ class DiffusionDecoder(PairDecoder):
     def denoiser(self, code: Tensor) -> Denoiser:
         """Of x given codes (n, m), for the samplers of `latentcause.diffusion`."""
         return _TrajectoryDenoiser(self, code)
+
+    def _cost(self, residual: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor, r: Tensor) -> Tensor:
+        sigma = log_sigma.exp()[:, None]
+        found = self._denoised(residual + sigma * noise, code, log_sigma, sigma, r)
+        return self.weight(log_sigma) * ((found - residual) / sigma).square().sum(-1)
 
     def _denoised(self, offset: Tensor, code: Tensor, log_sigma: Tensor, sigma: Tensor, r: Tensor) -> Tensor:
         """D - g of x_sigma - g."""

@@ -127,23 +127,31 @@ class PairNetworks(nn.Module):
         mean, mean_after = self.encode(x, time), self.encode(after, time)
         sd = self.log_sd.clamp(-7, 1).exp()
         first, second = mean + sd * noise, mean_after + sd * noise_after
-        through_head = self.guidance == "head" and progress < HARD
+        decoder, both = self.decoder, torch.cat([x, after])
+        levels, diffused = torch.cat([log_sigma, log_sigma]), diffused.transpose(0, 1).flatten(0, 1)
+        through_head = isinstance(decoder, DiffusionDecoder) and self.guidance == "head" and progress < HARD
+
+        def halves(cost: Tensor) -> Tensor:
+            """Costs (k, 2n) of both halves of the batch, added up."""
+            return cost[:, : len(x)] + cost[:, len(x) :]
 
         def decoded(codes: Tensor, codes_after: Tensor) -> Tensor:
             """Costs (k, n) of codes (k, n, m) for x, and for x~."""
-            both, levels = torch.cat([x, after]), torch.cat([log_sigma, log_sigma])
-            cost = self.decoder.cost(
-                both,
-                torch.cat([codes, codes_after], dim=1),
-                levels,
-                diffused.transpose(0, 1).flatten(0, 1),
-                through_head,
+            together = torch.cat([codes, codes_after], dim=1)
+            return halves(
+                decoder.head_cost(both, together) if through_head else decoder.cost(both, together, levels, diffused)
             )
-            return cost[:, : len(x)] + cost[:, len(x) :]
+
+        def beside(codes: Tensor, codes_after: Tensor) -> Tensor | float:
+            """What the diffusion learns from while codes (n, m) learn through the head, (n,)."""
+            if not (through_head and isinstance(decoder, DiffusionDecoder)):
+                return 0.0
+            return halves(decoder.cost_beside(both, torch.cat([codes, codes_after])[None], levels, diffused))[0]
 
         own = _divergence(mean, sd)
         if progress < PROJECTED or not self.paired:
-            return decoded(first[None], second[None])[0] + own.sum(1) + _divergence(mean_after, sd).sum(1)
+            cost = decoded(first[None], second[None])[0] + own.sum(1) + _divergence(mean_after, sd).sum(1)
+            return cost + beside(first, second)
         odds = self.log_odds(mean_after - mean)
         if progress < FULL:
             odds = odds * COLDEST ** ((FULL - progress) / (FULL - PROJECTED))
@@ -151,20 +159,20 @@ class PairNetworks(nn.Module):
         shared_sd = sd / math.sqrt(2)
         shared = (mean + mean_after) / 2 + shared_sd * noise
         together = _divergence((mean + mean_after) / 2, shared_sd)
-        if progress >= HARD:
-            hit = self.hypotheses[odds.argmax(1)][None]
-        else:
-            hit = self.hypotheses[:, None]
+        likeliest = odds.argmax(1)
+        hit = self.hypotheses[likeliest][None] if progress >= HARD else self.hypotheses[:, None]
         codes, codes_after = torch.lerp(shared, first, hit), torch.lerp(shared, second, hit)
         intervened = self._intervened(codes_after, hit, shared, second, progress) - self.log_sd - HALF_LOG_2PI - 0.5
         cost = decoded(codes, codes_after) + (together + hit * (own - together + intervened)).sum(-1)
-        log_posterior = odds.log_softmax(1)
-        posterior = log_posterior.exp()
         if progress >= HARD:
             return cost[0]
+        log_posterior = odds.log_softmax(1)
+        posterior = log_posterior.exp()
         mean_posterior = posterior.mean(0)
         spread = -(mean_posterior * (mean_posterior + 1e-9).log()).sum()
-        return (posterior * (cost.T + log_posterior)).sum(1) - spread
+        rows = torch.arange(len(x), device=x.device)
+        alone = beside(codes[likeliest, rows], codes_after[likeliest, rows])
+        return (posterior * (cost.T + log_posterior)).sum(1) - spread + alone
 
     def _intervened(self, codes_after: Tensor, hit: Tensor, shared: Tensor, second: Tensor, progress: float) -> Tensor:
         """-log p(e~_i | e~_-i, hit) of every latent, (k, n, m) or what broadcasts to it."""
