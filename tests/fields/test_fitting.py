@@ -1,11 +1,21 @@
 """Fitted linear-Gaussian systems: draws give back what they were made of, and no neighbour is likelier."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from latentcause import SVGDM, CausalGraph, GriddedObservations
-from latentcause.fields import GaussianFields, Matern, SquaredExponential, StructuralFields, White, fitted_fields
-from latentcause.observation import GaussianError, block_mean, identity
+from latentcause.fields import (
+    GaussianFields,
+    Matern,
+    SquaredExponential,
+    StructuralFields,
+    White,
+    fitted_fields,
+    log_evidence,
+)
+from latentcause.observation import BernoulliError, GaussianError, Observation, block_mean, identity
 
 GRAPH = CausalGraph.from_string("a -> b -> c; a -> c")
 TRUTH = GaussianFields(
@@ -70,12 +80,7 @@ def test_rounds_raise_the_evidence_and_come_near_the_truth():
     observations = GriddedObservations.simulate(graph, z, sensors, torch.Generator().manual_seed(1))
 
     def evidence(fields: GaussianFields) -> float:
-        unit = torch.eye(len(observations.values), dtype=torch.float64)
-        a = observations.adjoint(unit).flatten(1)
-        total = a @ fields.covariance() @ a.mT + observations.noise_times(unit)
-        return float(
-            torch.distributions.MultivariateNormal(a @ fields.mean.flatten(), total).log_prob(observations.values)
-        )
+        return log_evidence(fields.joint("reflected"), observations)
 
     found = [
         SVGDM(graph, start, scores="exact", rounds=rounds, device="cpu").fit(observations).prior_ for rounds in (2, 12)
@@ -83,6 +88,48 @@ def test_rounds_raise_the_evidence_and_come_near_the_truth():
     assert evidence(start) < evidence(found[0]) < evidence(found[1])
     assert found[1].weights["z1", "z2"] == pytest.approx(0.8, abs=0.12)
     assert found[1].kernels["z1"].length == pytest.approx(4, rel=0.4)
+
+
+def coupled() -> tuple[GaussianFields, GriddedObservations]:
+    """A start, and observations of a strong coupling, which plain rounds learn slowly."""
+    graph, shape = CausalGraph.chain(2), (12, 14)
+    truth = GaussianFields(graph, {("z1", "z2"): 2.0}, {"z1": Matern(4.0, 1.0), "z2": White(0.05)}, shape)
+    sensors = {node: [(block_mean(shape, 2), GaussianError(0.3))] for node in graph.nodes}
+    z = truth.sample(1, torch.Generator().manual_seed(0))[0]
+    seen = GriddedObservations.simulate(graph, z, sensors, torch.Generator().manual_seed(1))
+    return GaussianFields(graph, {("z1", "z2"): 0.0}, {"z1": Matern(2.0, 0.3), "z2": White(1.0)}, shape), seen
+
+
+def test_accelerated_rounds_never_fall_and_are_ahead_of_plain_ones(monkeypatch):
+    start, seen = coupled()
+
+    def evidences(*rounds: int) -> list[float]:
+        models = [SVGDM(start.graph, start, scores="exact", rounds=k, device="cpu") for k in rounds]
+        return [log_evidence(model.fit(seen).prior_.joint("dense"), seen) for model in models]
+
+    fast = evidences(1, 3, 6, 12)
+    assert all(after >= before for before, after in pairwise(fast))
+    monkeypatch.setattr("latentcause.models.field_prior.MOST_CELLS", 0)
+    plain = evidences(1, 24)
+    assert fast[0] == plain[0]  # nothing to go on from
+    assert fast[3] > plain[1] > fast[1]
+
+
+def test_the_evidence_is_the_density_of_the_observations():
+    start, seen = coupled()
+    unit = torch.eye(len(seen.values), dtype=torch.float64)
+    a = seen.adjoint(unit).flatten(1)
+    total = a @ start.covariance() @ a.mT + seen.noise_times(unit)
+    law = torch.distributions.MultivariateNormal(a @ start.mean.flatten(), total)
+    assert log_evidence(start.joint("dense"), seen) == pytest.approx(float(law.log_prob(seen.values)))
+    refused = GriddedObservations(start.graph, (40, 40), {"z1": Observation(torch.zeros(40, 40), noise=1.0)})
+    with pytest.raises(ValueError, match="the evidence of 1600 cells"):
+        log_evidence(start.joint("dense"), refused)
+    classes = GriddedObservations(
+        start.graph, (12, 14), {"z1": Observation(torch.zeros(12, 14), noise=BernoulliError())}
+    )
+    with pytest.raises(ValueError, match="linear operators and Gaussian noise"):
+        log_evidence(start.joint("dense"), classes)
 
 
 def test_bad_input_is_refused():

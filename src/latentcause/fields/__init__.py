@@ -1,6 +1,6 @@
 """Causal systems of fields: kernels and noise, linear-Gaussian and other systems, joint Gaussians that denoise."""
 
-from latentcause.fields.conditioning import conditioned_draws
+from latentcause.fields.conditioning import conditioned_draws, log_evidence
 from latentcause.fields.denoisers import JointDenoiser, LocalDenoiser, Sees, gaussian_denoiser
 from latentcause.fields.fitting import fitted_fields
 from latentcause.fields.gaussian_fields import GaussianFields
@@ -30,4 +30,5 @@ __all__ = [
     "conditioned_draws",
     "fitted_fields",
     "gaussian_denoiser",
+    "log_evidence",
 ]

@@ -1,7 +1,8 @@
-"""Exact draws of a Gaussian posterior, without a diffusion."""
+"""Exact draws and evidence of Gaussian fields that are observed, without a diffusion."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from latentcause.fields.joint_gaussian import JointGaussian
 
 if TYPE_CHECKING:
     from latentcause.data.gridded_observations import GriddedObservations
+
+MOST_CELLS = 1024  # whose covariance is inverted
 
 
 def conditioned_draws(
@@ -70,3 +73,37 @@ def conditioned_draws(
             stacklevel=2,
         )
     return z + joint.covariance_times(observations.adjoint(weights / unit))
+
+
+def log_evidence(joint: JointGaussian, observations: GriddedObservations) -> float:
+    """log N(y; A mean, A C A' + R) in nats: how likely the observations are under the fields, by a matrix of all their cells.
+
+    Parameters
+    ----------
+    joint : JointGaussian
+        Of z ~ N(mean, C).
+    observations : GriddedObservations
+        y = A z + e, by linear operators, with noise that is Gaussian in what they see.
+
+    Raises
+    ------
+    ValueError
+        For other operators or noise, and more than `MOST_CELLS` cells.
+    """
+    if not (observations.is_linear and observations.is_gaussian):
+        raise ValueError(
+            "the evidence in closed form needs linear operators and Gaussian noise: see SVGDM.elbo for others"
+        )
+    cells = len(observations.values)
+    if cells > MOST_CELLS:
+        raise ValueError(
+            f"the evidence of {cells} cells needs the inverse of as large a matrix: give at most {MOST_CELLS}"
+        )
+    observations = observations.to(joint.mean.device, joint.mean.dtype)
+    unit = torch.eye(cells, dtype=joint.mean.dtype, device=joint.mean.device)
+    seen = observations.apply(joint.covariance_times(observations.adjoint(unit)))
+    total = 0.5 * (seen + seen.mT) + observations.noise_times(unit)
+    factor = torch.linalg.cholesky(total)
+    surprise = observations.values - observations.apply(joint.mean[None])[0]
+    white = torch.linalg.solve_triangular(factor, surprise[:, None], upper=False)
+    return float(-0.5 * (white.square().sum() + cells * math.log(2 * math.pi)) - factor.diagonal().log().sum())
