@@ -16,14 +16,13 @@ from latentcause.models.linear_pairs import matched
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.lines import Lines, directions_of
 from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks
-from latentcause.models.pairs.pair_model import PairModel
+from latentcause.models.pairs.pair_model import IMAGE_DIRECTIONS, PairModel
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
 TIMES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of a trajectory, among which the time to read it is chosen
 ROWS_AT_ONCE = 8192
 TRIAL_SHARE = 0.3  # of the steps, for each start
-IMAGE_DIRECTIONS = 96
 
 
 class DCRL(PairModel):

@@ -9,21 +9,25 @@ import numpy as np
 import pandas as pd
 
 from latentcause.data.intervention_pairs import InterventionPairs
+from latentcause.data.labelled_images import checked_pixels
 from latentcause.data.labels import listing
 
 
 def read_observations(x: Any, shape: tuple[int, ...], columns: tuple[str, ...]) -> np.ndarray:
     """Finite numbers (n, *shape), float64.
 
-    A DataFrame is read by the names of its columns, and others are ignored; by position where it or the model has none.
+    A DataFrame is read by the names of its columns, and others are ignored; by position where it or the model has none. Images
+    are as `InterventionPairs` takes them.
 
     Raises
     ------
     ValueError
-        For another shape, a missing column, NaN and infinity.
+        For another shape, a missing column, NaN and infinity, and pixels outside [0, 1].
     """
     if isinstance(x, pd.DataFrame) and columns:
         x = _ordered(x, columns)
+    if len(shape) == 3:
+        x = checked_pixels(x)
     values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
     if values.shape[1:] != shape:
         shapes = " x ".join(map(str, values.shape[1:])), " x ".join(map(str, shape))
@@ -32,6 +36,15 @@ def read_observations(x: Any, shape: tuple[int, ...], columns: tuple[str, ...]) 
         row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
         raise ValueError(f"observation {row} holds NaN or infinity: leave it out")
     return values
+
+
+def check_pairs(what: str, pairs: Any) -> None:
+    """A TypeError where ``what`` was given something else."""
+    if not isinstance(pairs, InterventionPairs):
+        raise TypeError(
+            f"{what} takes InterventionPairs, not {type(pairs).__name__}: InterventionPairs(before, after), or the "
+            "attribute pairs of SimulatedPairs"
+        )
 
 
 def halves(pairs: InterventionPairs) -> tuple[Any, Any]:

@@ -15,17 +15,19 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from latentcause.data.intervention_pairs import InterventionPairs
+from latentcause.data.labels import listing
 from latentcause.data.pair_targets import NONE
 from latentcause.discovery.pairs import PairsResult, from_pairs
 from latentcause.graph import CausalGraph
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.linear_reading import LinearReading
-from latentcause.models.pairs.observations import halves, read_observations
+from latentcause.models.pairs.observations import check_pairs, halves, read_observations
 from latentcause.models.pairs.whitening import Whitening
 from latentcause.scm import StructuralCausalModel
 
 RARE = 0.1  # a latent is never hit where it has less than this share of its fair share of the pairs
 LEAKY = 0.1  # a latent is mixed with others where they move by more than this share of its own squared moves
+IMAGE_DIRECTIONS = 96  # leading principal ones, that are modelled of images
 MOST_ROWS = 20_000  # pairs that the mixture of moves and the rank of changes are found from
 ALPHA = 0.01  # level that all edges of the graph hold together
 
@@ -115,6 +117,8 @@ class PairModel(BaseEstimator, ABC):
 
         A pair whose target is known has it with certainty.
         """
+        self.check_fitted()
+        check_pairs("infer_targets", pairs)
         before, after = (self._codes(self._standard(part), None) for part in halves(pairs))
         moved = after - before
         labels = self._hypothesis_names()
@@ -153,10 +157,17 @@ class PairModel(BaseEstimator, ABC):
     def decode(self, variables: Any) -> np.ndarray:
         """Mean observations (n, ...) of causal variables (n, m): a DataFrame by name, or an array in the order of ``names_``."""
         self.check_fitted()
-        z = variables[list(self.names_)].to_numpy() if isinstance(variables, pd.DataFrame) else np.asarray(variables)
-        if z.ndim != 2 or z.shape[1] != len(self.names_):
-            raise ValueError(f"variables have shape {z.shape}: give a column for each of {', '.join(self.names_)}")
-        wanted = {i: z[:, i].astype(np.float64) for i in range(z.shape[1])}
+        if isinstance(variables, pd.DataFrame):
+            missing = [name for name in self.names_ if name not in variables.columns]
+            if missing:
+                raise ValueError(f"variables have no column {listing(missing)}: give one for each latent")
+            variables = variables[list(self.names_)]
+        z = np.asarray(variables, dtype=np.float64)
+        if z.ndim != 2 or z.shape[1] != len(self.names_) or not np.isfinite(z).all():
+            raise ValueError(
+                f"variables have shape {z.shape}: give a column of finite numbers for each of {', '.join(self.names_)}"
+            )
+        wanted = {i: z[:, i] for i in range(z.shape[1])}
         codes = self._noise_for(np.zeros(z.shape), wanted)
         found = self.whitening_.inverse(self._decoded(codes)).reshape(len(z), *self.shape_)
         return found.clip(0, 1) if len(self.shape_) == 3 else found
@@ -223,10 +234,7 @@ class PairModel(BaseEstimator, ABC):
     def _door(self, pairs: InterventionPairs, most: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Check the pairs, name the latents, and give standardised observations before and after."""
         m = self.n_latents
-        if not isinstance(pairs, InterventionPairs):
-            raise TypeError(
-                f"fit takes InterventionPairs, not {type(pairs).__name__}: InterventionPairs(before, after)"
-            )
+        check_pairs("fit", pairs)
         if m < 1 or self.max_targets not in (1, 2):
             raise ValueError(
                 f"n_latents={m}, max_targets={self.max_targets}: give at least one latent, and 1 or 2 targets at once"
@@ -251,8 +259,9 @@ class PairModel(BaseEstimator, ABC):
         self.shape_, self.columns_ = pairs.shape, pairs.names
         self.whitening_ = Whitening.of(before, after, most)
         v, v_after = self.whitening_(before), self.whitening_(after)
-        values = np.linalg.svd((v_after - v)[:MOST_ROWS], compute_uv=False)
-        rank = int((values > 1e-4 * values[0]).sum())
+        moved = (v_after - v)[:: max(1, len(v) // MOST_ROWS)].astype(np.float64)
+        squares = np.linalg.eigvalsh(moved.T @ moved)
+        rank = int((squares > 1e-8 * squares.max(initial=0)).sum())
         if rank < m:
             warnings.warn(
                 f"the changes after - before have rank {rank}, less than n_latents={m}: unless the mixing is nonlinear, "
