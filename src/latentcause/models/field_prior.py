@@ -56,22 +56,22 @@ def fitted_prior(model: SVGDM, observations: GriddedObservations) -> GaussianFie
     anderson = Anderson(np.ones_like(_packed(prior)))
     known = observations.is_linear and observations.is_gaussian and len(observations.values) <= MOST_CELLS
 
-    def evidence(fields: GaussianFields) -> float:
-        return log_evidence(fields.joint(model.form_of(observations)), observations)
+    def rated(fields: GaussianFields) -> tuple[float, GaussianFields]:
+        return log_evidence(fields.joint(model.form_of(observations)), observations), fields
 
+    best = rated(prior) if known else (math.nan, prior)
     with progress("fitting the prior", model.rounds, "round") as report:
         for k in range(model.rounds):
             # The same noise in every round, so that rounds settle.
             plain = fitted_fields(prior, _posterior_draws(model, prior, observations))
             if known:
                 further = _unpacked(anderson.next(_packed(prior), _packed(plain)), plain)
-                likeliest = max(further, plain, prior, key=evidence)
-                if likeliest is prior:
+                best = max(rated(further), rated(plain), best, key=lambda pair: pair[0])
+                if best[1] is prior:
                     break
-                if likeliest is plain:
+                if best[1] is plain:
                     anderson.forget()
-                plain = likeliest
-            prior = plain
+            prior = best[1] if known else plain
             report(k + 1, k + 1)
     return prior
 
