@@ -29,6 +29,7 @@ RARE = 0.1  # a latent is never hit where it has less than this share of its fai
 LEAKY = 0.1  # a latent is mixed with others where they move by more than this share of its own squared moves
 IMAGE_DIRECTIONS = 96  # leading principal ones, that are modelled of images
 MOST_ROWS = 20_000  # pairs that the mixture of moves and the rank of changes are found from
+SPLINE_EFFECT = 0.1  # least effect of an edge, in sds, where splines are fitted to codes that are not exact
 ALPHA = 0.01  # level that all edges of the graph hold together
 
 
@@ -209,9 +210,9 @@ class PairModel(BaseEstimator, ABC):
         labels: list[str | None] = [*self.names_, None]
         first, second = (self._frame(self._solved(part)) for part in (before, after))
         targets = [labels[k] for k in hit]
-        return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=self._min_effect)
+        return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=SPLINE_EFFECT)
 
-    _min_effect: float = 0.1
+    _min_effect: float = 0.1  # least effect of an edge of linear mechanisms
     _read: tuple[np.ndarray, np.ndarray, np.ndarray]  # codes before and after, and what was hit
 
     def _straight(self, codes: np.ndarray) -> np.ndarray:
@@ -265,7 +266,7 @@ class PairModel(BaseEstimator, ABC):
         if rank < m:
             warnings.warn(
                 f"the changes after - before have rank {rank}, less than n_latents={m}: unless the mixing is nonlinear, "
-                f"{m - rank} latents will stay idle",
+                f"{m - rank} of them will stay idle",
                 UserWarning,
                 stacklevel=3,
             )
