@@ -1,4 +1,4 @@
-"""Options of ``latentcause fit``: of a table of measurements, and of images."""
+"""Options of ``latentcause fit``: of a table of measurements, of images, and of pairs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,28 @@ import typer
 from latentcause.cli.options import Out, Seed, Transform, names
 from latentcause.cli.program import app
 
-Method = StrEnum("Method", [("f", "f"), ("g", "g"), ("causal_diffae", "causal-diffae")])
+Method = StrEnum(
+    "Method",
+    [("f", "f"), ("g", "g"), ("causal_diffae", "causal-diffae"), ("dcrl", "dcrl"), ("linear_pairs", "linear-pairs")],
+)
 Score = StrEnum("Score", ["blanket", "parents", "full", "empty", "none"])
 Base = StrEnum("Base", ["gaussian", "mixture", "none"])
 Interventions = StrEnum("Interventions", ["hard", "soft"])
 Columns = StrEnum("Columns", ["orthonormal", "orthogonal", "psd"])
+Mechanisms = StrEnum("Mechanisms", ["linear", "spline"])
+Decoder = StrEnum("Decoder", ["diffusion", "gaussian"])
 
+GRAPH = "Tables and images"
 TABLES, METHOD_F, IMAGES = "Tables: methods f and g", "Tables: method f only", "Images: method causal-diffae"
-OF_METHOD = {"f": (TABLES, METHOD_F), "g": (TABLES,), "causal-diffae": (IMAGES,)}
+PAIRS, METHOD_DCRL = "Pairs: methods dcrl and linear-pairs", "Pairs: method dcrl only"
+HELD_OUT, TRAINING = "Images and pairs", "Images, and pairs by method dcrl"
+OF_METHOD = {
+    "f": (GRAPH, TABLES, METHOD_F),
+    "g": (GRAPH, TABLES),
+    "causal-diffae": (GRAPH, IMAGES, HELD_OUT, TRAINING),
+    "dcrl": (PAIRS, METHOD_DCRL, HELD_OUT, TRAINING),
+    "linear-pairs": (PAIRS, HELD_OUT),
+}
 """The panels of --help with options that not every method has."""
 
 
@@ -28,6 +42,8 @@ OF_METHOD = {"f": (TABLES, METHOD_F), "g": (TABLES,), "causal-diffae": (IMAGES,)
     "\n\n"
     'Of images: latentcause fit digits/ --labels labels.csv --graph "thickness -> intensity" --method causal-diffae '
     "--bounds intensity=64:255 --out out/digits"
+    "\n\n"
+    "Of pairs before and after unknown interventions: latentcause fit pairs.npz --method dcrl --latents 5 --out out/pairs"
 )
 def fit(
     context: typer.Context,
@@ -35,16 +51,21 @@ def fit(
         Path,
         typer.Argument(
             help="Table of .csv, .csv.gz, .tsv, .parquet, .npy or .h5ad; or images: a folder of PNG or JPEG files, or .npy "
-            "or .npz of (n, h, w) or (n, c, h, w)."
+            "or .npz of (n, h, w) or (n, c, h, w); or pairs: .npz with the arrays before and after, or .parquet with columns "
+            "NAME_before and NAME_after; targets, as far as known, in the array targets or the column target."
         ),
     ],
-    graph: Annotated[str, typer.Option(help='Edges as "a -> b; b -> c", or a .csv, .dot or .txt file.')],
     method: Annotated[
         Method,
         typer.Option(
-            help="f: from the score of the data; g: learns the mechanisms too; causal-diffae: images with labels."
+            help="f: from the score of the data; g: learns the mechanisms too; causal-diffae: images with labels; dcrl: pairs, "
+            "with networks and a diffusion; linear-pairs: pairs of a linear system, in closed form."
         ),
     ] = Method.f,
+    graph: Annotated[
+        str | None,
+        typer.Option(help='Edges as "a -> b; b -> c", or a .csv, .dot or .txt file. Needed.', rich_help_panel=GRAPH),
+    ] = None,
     domain: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +136,10 @@ def fit(
     ] = False,
     held_out: Annotated[
         float,
-        typer.Option(help="Share of the labelled images to measure on, not learned from.", rich_help_panel=IMAGES),
+        typer.Option(
+            help="Share of the labelled images, or of the pairs, to measure on, not learned from.",
+            rich_help_panel=HELD_OUT,
+        ),
     ] = 0.1,
     epochs: Annotated[
         int | None,
@@ -132,15 +156,56 @@ def fit(
         Path | None,
         typer.Option(
             help="File for the state of the training: a run that was stopped goes on from there. Removed at the end.",
-            rich_help_panel=IMAGES,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    latents: Annotated[
+        int | None, typer.Option(min=1, help="How many causal variables to look for. Needed.", rich_help_panel=PAIRS)
+    ] = None,
+    max_targets: Annotated[
+        int, typer.Option(min=1, max=2, help="Variables that one intervention may hit at once.", rich_help_panel=PAIRS)
+    ] = 1,
+    mechanisms: Annotated[
+        Mechanisms, typer.Option(help="Of the edges, when the graph is read.", rich_help_panel=PAIRS)
+    ] = Mechanisms.linear,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.", rich_help_panel=METHOD_DCRL)] = 1500,
+    decoder: Annotated[
+        Decoder, typer.Option(help="How codes tell observations.", rich_help_panel=METHOD_DCRL)
+    ] = Decoder.diffusion,
+    starts: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Random starts, of which the best goes on; default: one start, from the closed form.",
+            rich_help_panel=METHOD_DCRL,
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Seed = 0,
     out: Out = Path("out/fit"),
 ) -> None:
-    """Fit a model: to a table, latents with error bars and loadings; to images, one that answers counterfactuals."""
+    """Fit a model: to a table, latents with error bars; to images, counterfactuals; to pairs, causal variables and their graph."""
     _refuse_foreign(context, method.value)
+    if method in (Method.dcrl, Method.linear_pairs):
+        from latentcause.commands.fit_pairs import PairFitRequest, fit_pairs
+
+        if latents is None:
+            raise ValueError(f"--method {method.value} needs --latents: how many causal variables to look for")
+        chosen: dict[str, Any] = {
+            "n_latents": latents,
+            "max_targets": max_targets,
+            "mechanisms": mechanisms.value,
+            "seed": seed,
+        }
+        if method is Method.dcrl:
+            chosen |= {"steps": steps, "decoder": decoder.value, "device": device}
+            chosen |= {} if starts is None else {"start": "random", "starts": starts}
+        fit_pairs(PairFitRequest(data, method.value, chosen, out, held_out, checkpoint))
+        return
+    if graph is None:
+        raise ValueError(
+            f'--method {method.value} needs --graph: its edges, such as "a -> b; b -> c", or a file of them'
+        )
     if method is Method.causal_diffae:
         if labels is None:
             raise ValueError("--method causal-diffae needs --labels: a .csv file with a column for every factor")
@@ -206,4 +271,5 @@ def _refuse_foreign(context: typer.Context, method: str) -> None:
         panel, source = getattr(parameter, "rich_help_panel", None), context.get_parameter_source(parameter.name or "")
         owners = [owner for owner, panels in OF_METHOD.items() if panel in panels]
         if owners and method not in owners and source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"{parameter.opts[0]} belongs to --method {' and '.join(owners)}, not to {method}")
+            named = " and ".join([", ".join(owners[:-1]), owners[-1]] if owners[1:] else owners)
+            raise ValueError(f"{parameter.opts[0]} belongs to --method {named}, not to {method}")

@@ -13,9 +13,6 @@ Transform = StrEnum("Transform", ["none", "arcsinh", "log1p"])
 Out = Annotated[Path, typer.Option(help="Folder to write; it appears, or replaces the last run's, once all is done.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer and smaller runs, in a fraction of the time.")]
-DomainColumn = Annotated[
-    str, typer.Option(help="Column with each row's domain (.h5ad: of obs; .npy: the path of a .npy file of labels).")
-]
 Categorical = Annotated[str | None, typer.Option(help="Columns of numbers that are categories, as a,b,c.")]
 Table = Annotated[Path, typer.Argument(help="Table of .csv, .csv.gz, .tsv or .parquet; a column per variable.")]
 Do = Annotated[list[str] | None, typer.Option(metavar="NODE=VALUE", help="Set a node; may be repeated.")]

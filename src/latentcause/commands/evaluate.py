@@ -15,6 +15,7 @@ from latentcause.data.labels import listing
 from latentcause.io import load, write_atomically
 from latentcause.metrics import align_columns, mean_correlation_coefficient, relative_mse, relative_mse_by_domain
 from latentcause.metrics.latents import Alignment
+from latentcause.models.base import LatentModel
 
 NORMAL_90 = 1.6448536269514722  # standard deviations that hold 90 % of a normal distribution
 
@@ -39,6 +40,10 @@ def evaluate(
         raise ValueError("--scale compares the columns of the loadings: give the true ones with --loadings")
     path = model_file(model)
     fitted: Any = load(path)
+    if not isinstance(fitted, LatentModel):
+        raise ValueError(
+            f"{model} holds a {type(fitted).__name__}, not a model of a table: give what `latentcause fit --method f` or g wrote"
+        )
     frame = _read(truth)
     true = _columns(frame, fitted.graph.nodes, truth, len(fitted.latents_), "samples")
     if loadings is None:

@@ -104,7 +104,9 @@ def _write(
         "targets": {str(domain): list(nodes) for domain, nodes in data.targets.items()},
     }
     save(model, folder / "model.safetensors", notes=remembered)
-    write_latents(folder / "latents.csv", model.graph, data, model.latents_, model.latent_variances_)
+    latents_table(model.graph, data, model.latents_, model.latent_variances_).to_csv(
+        folder / "latents.csv", index=False, float_format="%.10g"
+    )
     table = pd.DataFrame(model.loadings_, columns=list(model.graph.nodes))
     table.insert(0, "measurement", list(data.measurements))
     table.to_csv(folder / "loadings.csv", index=False)
@@ -115,14 +117,12 @@ def _write(
     report.save_figures(folder / "figures")
 
 
-def write_latents(
-    path: Path, graph: CausalGraph, data: MultiDomainData, means: np.ndarray, variances: np.ndarray
-) -> None:
-    """A CSV file with a row per sample: index (from 0), domain, and the mean and standard deviation of every node."""
+def latents_table(graph: CausalGraph, data: MultiDomainData, means: np.ndarray, variances: np.ndarray) -> pd.DataFrame:
+    """A row per sample: index (from 0), domain, and the mean and standard deviation of every node."""
     columns: dict[str, Any] = {"index": np.arange(len(means)), "domain": np.array(data.domains)[data.domain_index]}
     columns |= {node: means[:, j] for j, node in enumerate(graph.nodes)}
     columns |= {f"{node}_sd": np.sqrt(variances[:, j]) for j, node in enumerate(graph.nodes)}
-    pd.DataFrame(columns).to_csv(path, index=False, float_format="%.10g")
+    return pd.DataFrame(columns)
 
 
 def _summary(
