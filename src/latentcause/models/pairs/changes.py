@@ -11,12 +11,16 @@ from scipy.special import logsumexp
 ROUNDS = 200
 SETTLED = 1e-6  # mean change of a probability in one round
 ROWS = 20_000
-LEAST_SD = 1e-6
+NO_SHARE = 1e-12
+LEAST_SD = 1e-6  # of a latent's typical move
+STILL = 1e-5  # of the largest typical move of all latents: smaller moves are rounding of float32
 
 
 @dataclass(frozen=True, eq=False)
 class ChangeMixture:
     """Moves d = e~ - e of codes: given the hypothesis h, d_i ~ N(0, wide_i^2) of what was hit, else d_j ~ N(0, narrow_j^2).
+
+    Hypotheses that hit a latent whose wide moves are no wider than its narrow ones have no share: no pair speaks for them.
 
     Attributes
     ----------
@@ -37,8 +41,9 @@ class ChangeMixture:
     def fit(cls, moved: np.ndarray, hypotheses: np.ndarray) -> Self:
         """By expectation-maximisation from the moves (n, m), started by who moves most for their size."""
         rows = moved[:: max(1, len(moved) // ROWS)].astype(np.float64)
-        size = np.maximum(np.sqrt((rows**2).mean(axis=0)), LEAST_SD)
-        narrow, wide = 0.2 * size, 2.0 * size
+        size = np.sqrt((rows**2).mean(axis=0))
+        least = np.maximum(np.maximum(LEAST_SD * size, STILL * size.max()), np.finfo(float).tiny ** 0.25)
+        narrow, wide = np.maximum(0.2 * size, least), np.maximum(2.0 * size, least)
         shares = np.full(len(hypotheses), 1 / len(hypotheses))
         before = np.zeros((len(rows), len(hypotheses)))
         for _ in range(ROUNDS):
@@ -46,8 +51,10 @@ class ChangeMixture:
             hit = posterior @ hypotheses
             wide = np.sqrt((hit * rows**2).sum(0) / np.maximum(hit.sum(0), 1.0))
             narrow = np.sqrt(((1 - hit) * rows**2).sum(0) / np.maximum((1 - hit).sum(0), 1.0))
-            narrow, wide = np.maximum(narrow, LEAST_SD * size), np.maximum(wide, narrow)
-            shares = np.maximum(posterior.mean(axis=0), 1e-12)
+            narrow = np.maximum(narrow, least)
+            still = hypotheses @ (wide <= narrow) > 0
+            wide = np.maximum(wide, narrow)
+            shares = np.where(still, 0.0, posterior.mean(axis=0)) + NO_SHARE
             if np.abs(posterior - before).mean() < SETTLED:
                 break
             before = posterior

@@ -14,6 +14,7 @@ ROUNDS = 20
 ROWS = 20_000
 STILL = 1e-6  # of the typical change: below it nothing moved
 SETTLED = 1e-10
+ERRORS = 4.0  # standard errors of a correlation that is taken for none
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +50,14 @@ class Lines:
         moved = second - first
         size = np.linalg.norm(moved, axis=1)
         moving = size > STILL * np.median(size[size > 0])
-        changes = moved[moving]
-        values, axes = np.linalg.eigh(changes.T @ changes / len(changes))
-        reduce = axes[:, -n_latents:] / np.sqrt(np.maximum(values[-n_latents:], values[-1] * 1e-12))
+        values, axes = _persistent(moved, n_latents)
+        changes = moved[moving] @ axes
+        reduce = np.eye(len(values))[:, -n_latents:] / np.sqrt(np.maximum(values, values[-1] * 1e-12)[-n_latents:])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the next step settles what is left
             ica = FastICA(whiten=False, fun="cube", random_state=seed, max_iter=500, tol=1e-8)
             ica.fit(changes @ reduce)
-        directions = _settled(changes, np.linalg.pinv(reduce @ ica.components_.T))
+        directions = _settled(changes, np.linalg.pinv(reduce @ ica.components_.T)) @ axes.T
         return cls.along(before, after, directions, None)
 
     @classmethod
@@ -82,6 +83,17 @@ class Lines:
     def variables(self, v: np.ndarray) -> np.ndarray:
         """Causal variables (n, m)."""
         return np.asarray(v @ self.unmix @ self.solution)
+
+
+def _persistent(moved: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (k,), ascending, and principal directions (r, k) of the changes, k >= m, without errors of measurement.
+
+    Where standardised observations before and after are independent, they change with variance 2: these are errors, in which all
+    changes would drown where more numbers are observed than there are latents.
+    """
+    values, axes = np.linalg.eigh(moved.T @ moved / len(moved))
+    known = 1 - values / 2 > ERRORS * np.sqrt(len(values) / len(moved))
+    return (values[known], axes[:, known]) if known.sum() >= m else (values, axes)
 
 
 def directions_of(moved: np.ndarray, hit: np.ndarray) -> np.ndarray:
