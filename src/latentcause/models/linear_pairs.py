@@ -59,6 +59,8 @@ class LinearPairs(PairModel):
         lines, known = Lines.fit(v, v_after, self.n_latents, self.seed), self._known(pairs)
         self.lines_ = lines.taking(matched(lines.codes(v_after) - lines.codes(v), known, self.n_latents))
         self._finish(v, v_after, known, settled=True)
+        _, after, hit = self._read
+        self.lines_ = self.lines_.told(after, np.eye(self.n_latents + 1)[hit][:, :-1])
         return self
 
     # --- files -------------------------------------------------------------------------------------------------------

@@ -76,6 +76,10 @@ class Lines:
         """The same with latents in another order."""
         return type(self)(self.unmix[:, order], self.solution[np.ix_(order, order)])
 
+    def told(self, noise_after: np.ndarray, hit: np.ndarray) -> Self:
+        """The same codes, with variables in the light of what each pair (n, m) hit."""
+        return type(self)(self.unmix, _solution(noise_after, hit))
+
     def codes(self, v: np.ndarray) -> np.ndarray:
         """Noise codes (n, m)."""
         return np.asarray(v @ self.unmix)

@@ -327,24 +327,23 @@ class PairModel(BaseEstimator, ABC):
         self.unhit_, self.mixed_ = (
             tuple(name for name, bad in zip(self.names_, marks, strict=True) if bad) for marks in (unhit, mixed)
         )
-        self.converged_ = settled and not self.unhit_ and not self.mixed_
         single = probabilities[:, 1 : self.n_latents + 1]
         chosen = np.where(probabilities[:, 0] > single.max(axis=1), self.n_latents, single.argmax(axis=1))
         sure = probabilities[:, : self.n_latents + 1].sum(axis=1) > 0.5
         self._read = (first[sure], second[sure], chosen[sure])
-        if self.unhit_:
-            warnings.warn(
-                f"hardly any pair hits {', '.join(self.unhit_)}: lower n_latents, or add pairs that intervene there",
-                UserWarning,
-                stacklevel=3,
-            )
-        if self.mixed_:
-            warnings.warn(
-                f"{', '.join(self.mixed_)} may be several causal variables in one: others move in the same pairs. More steps, "
-                "more starts or known targets for some pairs can part them",
-                UserWarning,
-                stacklevel=3,
-            )
+        counts = np.bincount(chosen[sure], minlength=self.n_latents)
+        few = [name for name, n in zip(self.names_, counts, strict=False) if n <= self.n_latents + 1]
+        few = [name for name in few if name not in self.unhit_]
+        self.converged_ = settled and not (self.unhit_ or self.mixed_ or few)
+        said = {
+            "hardly any pair hits {}: lower n_latents, or add pairs that intervene there": self.unhit_,
+            "too few pairs hit {} alone to tell what causes it: add some": few,
+            "{} may be several causal variables in one: others move in the same pairs. More steps, more starts or known targets "
+            "for some pairs can part them": self.mixed_,
+        }
+        for text, found in said.items():
+            if found:
+                warnings.warn(text.format(", ".join(found)), UserWarning, stacklevel=3)
 
     def _shared_state(self) -> dict[str, Any]:
         """The fitted values that every model of pairs has."""
