@@ -48,7 +48,7 @@ class ChangeMixture:
         before = np.zeros((len(rows), len(hypotheses)))
         for _ in range(ROUNDS):
             posterior = cls(hypotheses, narrow, wide, shares).probabilities(rows)
-            hit = posterior @ hypotheses
+            hit = np.minimum(posterior @ hypotheses, 1.0)  # rounding may add up to more
             wide = np.sqrt((hit * rows**2).sum(0) / np.maximum(hit.sum(0), 1.0))
             narrow = np.sqrt(((1 - hit) * rows**2).sum(0) / np.maximum((1 - hit).sum(0), 1.0))
             narrow = np.maximum(narrow, least)
