@@ -198,7 +198,7 @@ def pairs_report(
     if found.known:
         report.text(f"Of {found.known} held-out pairs with known targets, {found.right} are found without being told.")
     first, second = halves(training)
-    targets = model.infer_targets(training).idxmax(axis=1).to_list()
+    targets = model.infer_targets(training).idxmax(axis=1).astype(str).to_list()
     report.section("Whose code moved").figure(
         "moves",
         moves(model.noise(second) - model.noise(first), targets),
@@ -248,7 +248,7 @@ def _add_graph(report: Report, graph: FoundGraph) -> None:
 
 
 def _p_value(p_values: pd.DataFrame, a: str, b: str) -> float | None:
-    value = float(p_values.loc[a, b])
+    value = float(p_values.to_numpy()[p_values.index.get_loc(a), p_values.columns.get_loc(b)])
     return None if np.isnan(value) else value
 
 
