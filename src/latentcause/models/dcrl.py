@@ -268,7 +268,7 @@ class DCRL(PairModel):
         if self.start == "linear":
             module = self._new_module(self.seed, total)
             if self.whitening_.size >= self.n_latents:
-                lines = Lines.fit(v, v_after, self.n_latents, self.seed)
+                lines = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1)
                 moved = lines.codes(v_after) - lines.codes(v)
                 _begin_at(module, lines.taking(matched(moved, known, self.n_latents)))
             return module

@@ -56,7 +56,7 @@ class LinearPairs(PairModel):
                 f"observations vary in {self.whitening_.size} directions, fewer than n_latents={self.n_latents}: a linear model "
                 "has no more latents than that"
             )
-        lines, known = Lines.fit(v, v_after, self.n_latents, self.seed), self._known(pairs)
+        lines, known = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1), self._known(pairs)
         self.lines_ = lines.taking(matched(lines.codes(v_after) - lines.codes(v), known, self.n_latents))
         self._finish(v, v_after, known, settled=True)
         _, after, hit = self._read

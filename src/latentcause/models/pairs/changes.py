@@ -39,7 +39,13 @@ class ChangeMixture:
 
     @classmethod
     def fit(cls, moved: np.ndarray, hypotheses: np.ndarray) -> Self:
-        """By expectation-maximisation from the moves (n, m), started by who moves most for their size."""
+        """By expectation-maximisation from the moves (n, m), started by who moves most for their size.
+
+        Moves of all latents at once, as wrong pairs have them, are set aside by a hypothesis of their own meanwhile.
+        """
+        given = len(hypotheses)
+        if not hypotheses.all(axis=1).any():
+            hypotheses = np.vstack([hypotheses, np.ones_like(hypotheses[:1])])
         rows = moved[:: max(1, len(moved) // ROWS)].astype(np.float64)
         size = np.sqrt((rows**2).mean(axis=0))
         least = np.maximum(np.maximum(LEAST_SD * size, STILL * size.max()), np.finfo(float).tiny ** 0.25)
@@ -58,7 +64,8 @@ class ChangeMixture:
             if np.abs(posterior - before).mean() < SETTLED:
                 break
             before = posterior
-        return cls(hypotheses, narrow, wide, shares / shares.sum())
+        shares = shares[:given]
+        return cls(hypotheses[:given], narrow, wide, shares / shares.sum())
 
     def probabilities(self, moved: np.ndarray) -> np.ndarray:
         """Of every hypothesis for each move (n, k)."""

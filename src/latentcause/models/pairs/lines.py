@@ -14,6 +14,7 @@ ROUNDS = 20
 ROWS = 20_000
 STILL = 1e-6  # of the typical change: below it nothing moved
 SETTLED = 1e-10
+NEAREST = 0.5  # share of the changes near a line that have the last word
 ERRORS = 4.0  # standard errors of a correlation that is taken for none
 
 
@@ -36,11 +37,12 @@ class Lines:
     solution: np.ndarray
 
     @classmethod
-    def fit(cls, before: np.ndarray, after: np.ndarray, n_latents: int, seed: int) -> Self:
+    def fit(cls, before: np.ndarray, after: np.ndarray, n_latents: int, seed: int, several: bool = False) -> Self:
         """From standardised pairs (n, r).
 
         Directions are found by independent component analysis of the changes: of the coordinates along the lines one is not zero
-        at a time, so they are uncorrelated and as peaked as can be. Then each is the leading direction of its own pairs.
+        at a time, so they are uncorrelated and as peaked as can be. Then each is the leading direction of its own pairs. Where
+        ``several`` latents may be hit at once, changes that lie on no line are left out of that.
         """
         from sklearn.decomposition import FastICA
         from sklearn.exceptions import ConvergenceWarning
@@ -57,7 +59,10 @@ class Lines:
             warnings.simplefilter("ignore", ConvergenceWarning)  # the next step settles what is left
             ica = FastICA(whiten=False, fun="cube", random_state=seed, max_iter=500, tol=1e-8)
             ica.fit(changes @ reduce)
-        directions = _settled(changes, np.linalg.pinv(reduce @ ica.components_.T)) @ axes.T
+        directions = np.linalg.pinv(reduce @ ica.components_.T)
+        for share in (1.0, NEAREST) if several else (1.0,):
+            directions = _settled(changes, directions, share)
+        directions = directions @ axes.T
         return cls.along(before, after, directions, None)
 
     @classmethod
@@ -109,11 +114,19 @@ def directions_of(moved: np.ndarray, hit: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _settled(changes: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Directions (m, r) moved to where each is the leading one of the changes that lie nearest to it."""
+def _settled(changes: np.ndarray, directions: np.ndarray, share: float) -> np.ndarray:
+    """Directions (m, r) moved to where each is the leading one of the ``share`` nearest of those changes that lie nearest to it.
+
+    A part of them leaves out what lies on no line: changes where two latents were hit, or where pairs are wrong.
+    """
     directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    length = np.linalg.norm(changes, axis=1)
     for _ in range(ROUNDS):
-        nearest = np.eye(len(directions))[np.abs(changes @ directions.T).argmax(axis=1)]
+        cosines = np.abs(changes @ directions.T) / length[:, None]
+        nearest = np.eye(len(directions))[cosines.argmax(axis=1)]
+        if share < 1:
+            least = np.nanquantile(np.where(nearest > 0, cosines, np.nan), 1 - share, axis=0)
+            nearest *= cosines >= least
         new = directions_of(changes, nearest)
         few = nearest.sum(axis=0) < 2
         new[few] = directions[few]
