@@ -57,6 +57,20 @@ def reproduce_causal_diffae(
     run(out, quick=quick, mnist=mnist, seed=seed)
 
 
+@reproduce_app.command("dcrl", epilog="Example: latentcause reproduce dcrl --quick --out out/dcrl")
+def reproduce_dcrl(
+    quick: Quick = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of results; a run that was interrupted continues there.")] = Path(
+        "out/dcrl"
+    ),
+) -> None:
+    """Causal variables from pairs of "Diffusion based causal representation learning": linear systems, trajectory, and beyond."""
+    from latentcause.experiments.dcrl import reproduce as run
+
+    run(out, quick=quick, seed=seed)
+
+
 @reproduce_app.command("svgdm", epilog="Example: latentcause reproduce svgdm --quick --out out/svgdm")
 def reproduce_svgdm(
     quick: Quick = False,

@@ -16,7 +16,7 @@ from latentcause.datasets.pairs.image_pairs import morphomnist_pairs, pendulum_p
 from latentcause.datasets.pairs.simulated_pairs import SimulatedPairs
 from latentcause.datasets.pairs.system import pair_system
 from latentcause.metrics.pairs import code_scores, pair_scores
-from latentcause.models.dcrl import DCRL
+from latentcause.models.dcrl import DCRL, TIMES
 from latentcause.models.linear_pairs import LinearPairs
 
 HELD_OUT = 8000
@@ -87,6 +87,8 @@ def run(case: Mapping[str, Any], method: str, seed: int) -> dict[str, Any]:
             refit = _scores(model.encode(held.pairs.before, refit=True), held, seed)
             row |= {f"{name} refit": value for name, value in refit.items()}
             row |= {"loss": model.history_[-1]["train_loss"], "time": model.time_}
+            if model.time_ is not None:
+                row["by_time"] = {str(t): _scores(model.encode(held.pairs.before, t), held, seed) for t in TIMES}
     return {**row, "converged": model.converged_, "mixed": model.mixed_, "unhit": model.unhit_}
 
 
