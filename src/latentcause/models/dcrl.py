@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -59,6 +60,7 @@ class DCRL(PairModel):
         Random rotations that are tried for a third of the steps each; the one of lowest loss goes on. Merged latents show
         in the loss, without labels.
     steps, batch_size, learning_rate : training
+        Of whole passes over the pairs, as many as come nearest to ``steps``, and one at least.
     width, depth : int
         Of encoder and decoder.
     directions : int, optional
@@ -239,8 +241,11 @@ class DCRL(PairModel):
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(known)}")
         if self.code == "trajectory" and self.decoder == "gaussian":
             raise ValueError('a Gaussian decoder has no trajectory: use code="finite" or decoder="diffusion"')
-        if min(self.steps, self.batch_size, self.width, self.depth, self.starts) < 1:
-            raise ValueError("steps, batch_size, width, depth and starts must be at least 1")
+        directions = 1 if self.directions is None else self.directions
+        if min(self.steps, self.batch_size, self.width, self.depth, self.starts, directions) < 1:
+            raise ValueError("steps, batch_size, width, depth, starts and directions must be at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate={self.learning_rate}: give a positive number, such as 3e-3")
         if self.starts > 1 and self.start == "linear":
             raise ValueError('starts are random rotations: use start="random", or starts=1')
 
@@ -286,7 +291,7 @@ class DCRL(PairModel):
         return module
 
     def _epochs(self, steps: int, n: int) -> int:
-        return max(1, round(steps * self.batch_size / n))
+        return max(1, round(steps / math.ceil(n / self.batch_size)))
 
     def _trained(
         self,
@@ -321,9 +326,9 @@ class DCRL(PairModel):
     def _best_time(self, v: np.ndarray, v_after: np.ndarray) -> float:
         """Where a mixture of moves, each in units of its code's sd, is sharpest."""
         self.time_ = None
-        scores = []
+        scores, step = [], max(1, len(v) // ROWS_AT_ONCE)
         for t in TIMES:
-            first, second = self._codes(v[:ROWS_AT_ONCE], t), self._codes(v_after[:ROWS_AT_ONCE], t)
+            first, second = self._codes(v[::step], t), self._codes(v_after[::step], t)
             moved = (second - first) / np.maximum(first.std(axis=0), 1e-9)
             scores.append(ChangeMixture.fit(moved, self._hypotheses()).mean_log_density(moved))
         return TIMES[int(np.argmax(scores))]

@@ -44,9 +44,9 @@ class LinearReading:
         """From codes (n, m) before and after, and what each pair hit (n, m).
 
         Row i of T: z~_i = sum_j T_ij e~_j owes nothing to e~_-i in the pairs that hit i, so -T_ij / T_ii are the coefficients of a
-        regression, whose covariance C_i is known. Rows are independent, hence to first order, with P = T^-1,
+        regression, whose covariance C_i is known. Rows are independent, hence to first order, with P = T^-1 and where B_ij = 0,
 
-            Cov(B_ij) = sum_k P_ik^2 (P' C_k P)_jj.
+            Var(B_ij) = sum_k P_ik^2 (P' C_k P)_jj / P_ii^2.
 
         Edges are the entries that Holm's correction of the Wald tests leaves at level ``alpha``, of at least ``min_effect``. Where
         they have a cycle, the weakest edge on one is dropped until there is none.

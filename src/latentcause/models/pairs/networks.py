@@ -108,8 +108,13 @@ class PairNetworks(nn.Module):
     # --- training ----------------------------------------------------------------------------------------------------
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Noise of both codes, and levels and noise of the diffusion."""
+        """Noise of both codes, and levels and noise of the diffusion.
+
+        A batch is counted here, where it is whole, also where several processes share it.
+        """
         x = batch[0]
+        if self.training:
+            self.seen += len(x)
         shape = (len(x), self.n_latents)
         codes = [torch.randn(shape, generator=generator, device=x.device) for _ in range(2)]
         if isinstance(self.decoder, GaussianDecoder):
@@ -121,11 +126,10 @@ class PairNetworks(nn.Module):
         """The loss (n,), nats up to a constant, of batches (x, x~, number of the hypothesis or -1, draws)."""
         x, after, known, noise, noise_after, log_sigma, diffused = batch
         progress = float(self.seen) / self.total
-        if self.training:
-            self.seen += len(x)
         time = _time_of(log_sigma)
         mean, mean_after = self.encode(x, time), self.encode(after, time)
-        sd = self.log_sd.clamp(-7, 1).exp()
+        log_sd = self.log_sd.clamp(-7, 1)
+        sd = log_sd.exp()
         first, second = mean + sd * noise, mean_after + sd * noise_after
         decoder, both = self.decoder, torch.cat([x, after])
         levels, diffused = torch.cat([log_sigma, log_sigma]), diffused.transpose(0, 1).flatten(0, 1)
@@ -162,7 +166,7 @@ class PairNetworks(nn.Module):
         likeliest = odds.argmax(1)
         hit = self.hypotheses[likeliest][None] if progress >= HARD else self.hypotheses[:, None]
         codes, codes_after = torch.lerp(shared, first, hit), torch.lerp(shared, second, hit)
-        intervened = self._intervened(codes_after, hit, shared, second, progress) - self.log_sd - HALF_LOG_2PI - 0.5
+        intervened = self._intervened(codes_after, hit, shared, second, progress) - log_sd - HALF_LOG_2PI - 0.5
         cost = decoded(codes, codes_after) + (together + hit * (own - together + intervened)).sum(-1)
         if progress >= HARD:
             return cost[0]
