@@ -21,6 +21,7 @@ PROJECTED, FULL, HARD = (
     0.3,
     0.65,
 )  # shares of the training at which the phases begin; before the first, no projection
+LIKELIEST = 6  # hypotheses that a pair is decoded under once solution functions are learned
 COLDEST = 0.02  # inverse temperature of the target posterior at first
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 UNINFORMED_SD = 2.0  # of the intervened noise, before solution functions are learned
@@ -163,20 +164,19 @@ class PairNetworks(nn.Module):
         shared_sd = sd / math.sqrt(2)
         shared = (mean + mean_after) / 2 + shared_sd * noise
         together = _divergence((mean + mean_after) / 2, shared_sd)
-        likeliest = odds.argmax(1)
-        hit = self.hypotheses[likeliest][None] if progress >= HARD else self.hypotheses[:, None]
+        kept = 1 if progress >= HARD else min(LIKELIEST, odds.shape[1]) if progress >= FULL else odds.shape[1]
+        chosen_odds, chosen = odds.topk(kept, dim=1)
+        hit = self.hypotheses[chosen.T]
         codes, codes_after = torch.lerp(shared, first, hit), torch.lerp(shared, second, hit)
         intervened = self._intervened(codes_after, hit, shared, second, progress) - log_sd - HALF_LOG_2PI - 0.5
         cost = decoded(codes, codes_after) + (together + hit * (own - together + intervened)).sum(-1)
         if progress >= HARD:
             return cost[0]
-        log_posterior = odds.log_softmax(1)
-        posterior = log_posterior.exp()
-        mean_posterior = posterior.mean(0)
+        mean_posterior = odds.softmax(1).mean(0)
         spread = -(mean_posterior * (mean_posterior + 1e-9).log()).sum()
-        rows = torch.arange(len(x), device=x.device)
-        alone = beside(codes[likeliest, rows], codes_after[likeliest, rows])
-        return (posterior * (cost.T + log_posterior)).sum(1) - spread + alone
+        log_posterior = chosen_odds.log_softmax(1)
+        bound = (log_posterior.exp() * (cost.T + log_posterior)).sum(1)
+        return bound - spread + beside(codes[0], codes_after[0])
 
     def _intervened(self, codes_after: Tensor, hit: Tensor, shared: Tensor, second: Tensor, progress: float) -> Tensor:
         """-log p(e~_i | e~_-i, hit) of every latent, (k, n, m) or what broadcasts to it."""
