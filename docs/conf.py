@@ -47,8 +47,8 @@ def leave_out(app: object, what: str, name: str, obj: object, skipped: bool, opt
 
 
 def as_plain_text(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """To reStructuredText, |z| is a name to put in, (n, *shape) begins emphasis, ``K. Yang`` begins a list at point eleven."""
+    """To reStructuredText, |z| is a name to put in, (n, *shape) begins emphasis, e_-i is a link, ``K. Yang`` begins a list."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            signs = re.sub(r"(``.*?``)|(\||\*(?=shape\b))", lambda found: found[1] or rf"\{found[2]}", line)
+            signs = re.sub(r"(``.*?``)|(\||\*(?=shape\b)|_(?=-))", lambda found: found[1] or rf"\{found[2]}", line)
             lines[number] = re.sub(r"^(\s*)([A-Z]\. [A-Z])", r"\1\\\2", signs)
