@@ -39,7 +39,7 @@ TRAINED_ON = 16  # draws
 SCENARIOS = ("VFO", "LFO")
 WITHIN = 1.03
 LADDERS: dict[str, tuple[int, ...]] = {
-    "NUTS": (50, 100, 200, 500, 1000),  # steps of warm-up of one chain, and as many draws
+    "NUTS": (50, 100, 200, 400, 1000),  # steps of warm-up of one chain, and as many draws
     "SVGDM, learned": (25, 50, 100, 200, 400),  # draws
     "SVGDM, moments": (50, 200),
     "ADVI, full rank": (300, 1000, 3000),  # steps

@@ -60,13 +60,40 @@ class LocalDenoiser(Denoiser):
         self.seen = [seen_nodes(graph, node, sees) for node in graph.nodes]
         self.places = [seen.index(i) for i, seen in enumerate(self.seen)]
         self.joints = [joint.marginal(seen) for seen in self.seen]
+        self.joint = joint
+        self._last: tuple[tuple[float, float], Tensor] | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
-        """For fields x_t (n, d, *shape)."""
+        """For fields x_t (n, d, *shape); at one time for all by one matrix, whatever the number of edges."""
         alpha, sigma = self.levels(x_t, t)
+        if alpha.ndim == 0:
+            mean = self.joint.mean.to(x_t)
+            data = mean + self.joint.through(self._matrices(alpha, sigma), x_t - alpha * mean)
+            return Prediction.of(data, "data", x_t, alpha, sigma)
         parts = zip(self.joints, self.seen, self.places, strict=True)
         data = [joint.denoise(x_t[:, seen], alpha, sigma)[:, place] for joint, seen, place in parts]
         return Prediction.of(torch.stack(data, dim=1), "data", x_t, alpha, sigma)
+
+    def linearised(self, x_t: Tensor, t: Tensor | float) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
+        """As of every denoiser; at one time for all in closed form."""
+        if torch.as_tensor(t).ndim:
+            return super().linearised(x_t, t)
+        found = self(x_t, t)
+        turned = self._matrices(found.alpha, found.sigma).mH
+        return found, lambda v: found.sigma.square() / found.alpha * self.joint.through(turned, v)
+
+    def _matrices(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The derivative of the estimates, blocks (blocks, size, size) as those of the joint distribution; of the last level."""
+        level = (float(alpha), float(sigma))
+        if self._last is None or self._last[0] != level:
+            blocks, size, _ = self.joint.axes.shape
+            d = len(self.seen)
+            found = self.joint.axes.new_zeros(blocks, d, size // d, d, size // d)
+            for i, (joint, seen, place) in enumerate(zip(self.joints, self.seen, self.places, strict=True)):
+                rows = joint.estimator(*level).unflatten(1, (len(seen), -1))[:, place]
+                found[:, i, :, seen] = rows.unflatten(2, (len(seen), -1))
+            self._last = level, found.reshape(blocks, size, size)
+        return self._last[1]
 
 
 def gaussian_denoiser(joint: JointGaussian, graph: CausalGraph, sees: Sees, schedule: Schedule) -> Denoiser:

@@ -201,6 +201,20 @@ class JointGaussian:
         offset = x_t.to(here.mean.dtype) - here._number(alpha) * here.mean
         return (here.mean + here._filtered(offset, gain)).to(x_t.dtype)
 
+    def estimator(self, alpha: float, sigma: float) -> Tensor:
+        """The derivative alpha C (alpha^2 C + sigma^2 I)^-1 of `denoise`, as blocks (blocks, size, size) for `through`."""
+        gain = alpha * self.variances / _positive(alpha**2 * self.variances + sigma**2)
+        return (self.axes * gain[:, None]) @ self.axes.mH
+
+    def through(self, blocks: Tensor, v: Tensor) -> Tensor:
+        """T* blockdiag(blocks) T v for blocks (blocks, size, size) and fields v (..., d, *shape), of the shape of v."""
+        here = self._for(v)
+        parts = here._blocks(v.to(here.mean.dtype))
+        blocks = blocks.to(here.axes)
+        if len(blocks) == 1:
+            return here._fields(parts @ blocks[0].mT).to(v.dtype)
+        return here._fields(torch.einsum("fij,...fj->...fi", blocks, parts)).to(v.dtype)
+
     def denoising_covariance_times(self, v: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """Cov[z | x_t] v with Cov[z | x_t] = sigma^2 C (alpha^2 C + sigma^2 I)^-1, the same for every x_t.
 

@@ -46,13 +46,14 @@ class FieldScores(nn.Module):
         self.network = FieldNetwork(seen, axes, channels, blocks)
         self.register_buffer("variance", _variances(joint))
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[z | z_t] (n, d, *shape), at times (n,)."""
+    def forward(self, x_t: Tensor, t: Tensor | float) -> Tensor:
+        """E[z | z_t] (n, d, *shape), at one time or at times (n,)."""
         alpha, sigma = self.gaussian.levels(x_t, t)
         variance = self.variance.to(x_t).reshape(1, -1, *[1] * (x_t.ndim - 2))
         total = alpha.square() * variance + sigma.square()
         estimate = self.gaussian(x_t, t).data
-        correction = self.network(x_t / total.sqrt(), estimate / variance.sqrt(), t)
+        rows = torch.as_tensor(t, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+        correction = self.network(x_t / total.sqrt(), estimate / variance.sqrt(), rows)
         return estimate + alpha * sigma * variance / total * correction
 
     def draw(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -79,8 +80,7 @@ class LearnedDenoiser(Denoiser):
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
         """For fields x_t (n, d, *shape)."""
         alpha, sigma = self.levels(x_t, t)
-        rows = torch.as_tensor(t, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
-        return Prediction.of(self.scores(x_t, rows), "data", x_t, alpha, sigma)
+        return Prediction.of(self.scores(x_t, t), "data", x_t, alpha, sigma)
 
 
 def _variances(joint: JointGaussian) -> Tensor:
