@@ -28,6 +28,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from latentcause.console import say
 from latentcause.datasets.wildfires import SimulatedFire, filtered_fronts, simulate_wildfires
 from latentcause.datasets.wildfires.fronts import FRONT_GRAPH, FrontWindow, front_draws, front_windows
+from latentcause.experiments.checks import Check, Table
 from latentcause.models.baselines.fires import FireForecaster, FireUNet, LogisticFire, PersistentFire
 from latentcause.models.svgdm import SVGDM
 
@@ -194,6 +195,37 @@ def window_forecasts(
 def as_probability(samples: np.ndarray) -> np.ndarray:
     """Of burning, from samples (n, h, w) that are 1 where it burns and -1 elsewhere."""
     return np.clip((1 + samples.mean(0)) / 2, 0, 1)
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def fire_checks(rows: list[dict[str, Any]]) -> list[Check]:
+    """The hidden front is better known than the mask shows, and tomorrow's than by the plain forecasts."""
+    ap = {(row["method"], row["target"]): row["ap"] for row in rows}
+    if ("SVGDM", "today") not in ap:
+        return []
+    today, mask = ap["SVGDM", "today"], ap["mask", "today"]
+    moved, plain = ap["SVGDM, mechanism", "tomorrow"], max(ap[name, "tomorrow"] for name in FORECASTERS)
+    limits = [ap["filter", day] for day in ("today", "tomorrow")]
+    return [
+        Check(
+            "wildfires: today's front has a higher average precision than the mask of the day",
+            f"{today:.3f}, mask {mask:.3f}, particle filter {limits[0]:.3f}",
+            today > mask,
+        ),
+        Check(
+            "wildfires: tomorrow's front, by the mechanism, than forecasts that see masks alone",
+            f"{moved:.3f}, best forecast {plain:.3f}, particle filter {limits[1]:.3f}",
+            moved > plain,
+        ),
+    ]
+
+
+def fire_table(rows: list[dict[str, Any]]) -> Table:
+    """A row for each target and method."""
+    cells = [[row["target"], row["method"], *(f"{row[name]:.3f}" for name in ("ap", "f1"))] for row in rows]
+    return ["target", "method", "average precision", "F1"], cells
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

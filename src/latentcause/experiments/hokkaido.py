@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from latentcause.datasets.hokkaido import load_hokkaido
+from latentcause.experiments.checks import Table
 from latentcause.experiments.journal import Result, Task
 from latentcause.metrics import reliability
 from latentcause.models.causes_of_change import CausesOfChange
@@ -55,3 +57,9 @@ def judged(probability: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         calibration.brier,
     )
     return dict(zip(FIGURES, map(float, found), strict=True))
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """A row for each method."""
+    cells = [[name, *(f"{row[figure]:.3f}" for figure in FIGURES)] for name, row in rows.items()]
+    return ["landslides", *FIGURES], cells
