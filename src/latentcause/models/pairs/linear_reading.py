@@ -10,6 +10,8 @@ from scipy.special import ndtr
 from latentcause.discovery.holm import holm
 from latentcause.graph import CausalGraph
 
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class LinearReading:
@@ -58,10 +60,11 @@ class LinearReading:
         inverse = np.linalg.pinv(total)
         weights = np.eye(m) - inverse / np.diag(inverse)[:, None]
         spread = np.einsum("ik,kj->ij", inverse**2, np.einsum("aj,kab,bj->kj", inverse, covariances, inverse))
-        sd = np.sqrt(np.maximum(spread, 1e-300)) / np.abs(np.diag(inverse))[:, None]
-        p_values = 2 * ndtr(-np.abs(weights / sd))
+        sd = np.sqrt(spread) / np.abs(np.diag(inverse))[:, None]
+        z = np.divide(weights, sd, out=np.zeros((m, m)), where=sd > ROUNDING)  # nothing is known of what is never hit
+        p_values = 2 * ndtr(-np.abs(z))
         np.fill_diagonal(p_values, np.nan)
-        scale = np.maximum((noise @ total.T).std(axis=0), 1e-12)
+        scale = np.maximum((noise @ total.T).std(axis=0), 1e-12) if len(noise) else np.ones(m)
         effects = np.abs(weights) * scale / scale[:, None]
         np.fill_diagonal(effects, 0.0)
         present = holm(p_values.T, alpha).T & (effects >= min_effect)
