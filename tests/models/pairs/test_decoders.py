@@ -58,10 +58,10 @@ def test_the_gaussian_cost_is_a_log_density():
 
 
 def test_without_its_network_the_diffusion_costs_what_the_gaussian_does():
-    """With s = sigma^2, F = 0 and residual d: E|D - x|^2 / s = s d^2 / (r^2 + s)^2 + r^4 / (r^2 + s)^2, and over d log sigma = ds / 2s
+    """With F = 0, s = sigma^2 and a residual d, E|D - x|^2 / s = s d^2 / (r^2 + s)^2 + r^4 / (r^2 + s)^2.
 
-    the integral is d^2 / 2 [1 / (r^2 + s)] + [log(s / (r^2 + s)) + r^2 / (r^2 + s)] / 2 between the ends: d^2 / 2 r^2 + log r
-    and constants for wide ends (the I-MMSE identity).
+    Over d log sigma = ds / 2s it has the primitive -d^2 / 2 (r^2 + s) + [log(s / (r^2 + s)) + r^2 / (r^2 + s)] / 2: between
+    wide ends d^2 / 2 r^2 + log r and a constant (the I-MMSE identity).
     """
     made, x, code = decoder(), normal(6, 3), normal(6, 2, seed=2)
     r2, low, high = (2 * LOG_SD).exp().double(), SIGMA_MIN**2, SIGMA_MAX**2
