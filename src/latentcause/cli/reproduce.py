@@ -79,7 +79,7 @@ def reproduce_svgdm(
         "out/svgdm"
     ),
 ) -> None:
-    """Posteriors of linked fields of "Causal score conditioning": three scenarios, ablations, cost, checks that can fail."""
+    """Posteriors of linked fields of "Causal score conditioning": scenarios, ablations, cost, wildfires, Hokkaido if its data are there."""
     from latentcause.experiments.svgdm import reproduce as run
 
     run(out, quick=quick, seed=seed)
