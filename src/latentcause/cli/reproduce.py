@@ -79,7 +79,7 @@ def reproduce_svgdm(
         "out/svgdm"
     ),
 ) -> None:
-    """Posteriors of linked fields of "Causal score conditioning": scenarios, ablations, cost, wildfires, Hokkaido if its data are there."""
+    """Posteriors of linked fields of "Causal score conditioning": scenarios, ablations, cost, wildfires, Hokkaido."""
     from latentcause.experiments.svgdm import reproduce as run
 
     run(out, quick=quick, seed=seed)
