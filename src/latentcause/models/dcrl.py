@@ -17,7 +17,7 @@ from latentcause.models.linear_pairs import matched
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.lines import Lines, directions_of
 from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks
-from latentcause.models.pairs.pair_model import IMAGE_DIRECTIONS, PairModel
+from latentcause.models.pairs.pair_model import PairModel
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
@@ -137,8 +137,7 @@ class DCRL(PairModel):
             For settings that do not go together, fewer pairs than needed, and targets beyond ``n_latents`` or ``max_targets``.
         """
         self._check_settings()
-        most = self.directions if self.directions is not None else IMAGE_DIRECTIONS if pairs.is_images else None
-        v, v_after = self._door(pairs, most)
+        v, v_after = self._door(pairs, self.directions)
         known = self._known(pairs)
         tensors = (torch.from_numpy(v), torch.from_numpy(v_after), torch.from_numpy(known))
         with threads_for(0):

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.models.pairs.lines import Lines
-from latentcause.models.pairs.pair_model import IMAGE_DIRECTIONS, PairModel
+from latentcause.models.pairs.pair_model import PairModel
 
 
 class LinearPairs(PairModel):
@@ -50,7 +50,7 @@ class LinearPairs(PairModel):
             For fewer pairs than needed, targets beyond ``n_latents`` or ``max_targets``, and observations that vary in fewer
             directions than there are latents.
         """
-        v, v_after = self._door(pairs, IMAGE_DIRECTIONS if pairs.is_images else None)
+        v, v_after = self._door(pairs, None)
         if self.whitening_.size < self.n_latents:
             raise ValueError(
                 f"observations vary in {self.whitening_.size} directions, fewer than n_latents={self.n_latents}: a linear model "

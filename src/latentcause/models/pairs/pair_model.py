@@ -258,7 +258,7 @@ class PairModel(BaseEstimator, ABC):
         before, after = (part.reshape(len(pairs), -1) for part in (pairs.before, pairs.after))
         self.__dict__.pop("reading_", None), self.__dict__.pop("scm_", None)
         self.shape_, self.columns_ = pairs.shape, pairs.names
-        self.whitening_ = Whitening.of(before, after, most)
+        self.whitening_ = Whitening.of(before, after, most or (IMAGE_DIRECTIONS if pairs.is_images else None))
         v, v_after = self.whitening_(before), self.whitening_(after)
         moved = (v_after - v)[:: max(1, len(v) // MOST_ROWS)].astype(np.float64)
         squares = np.linalg.eigvalsh(moved.T @ moved)
