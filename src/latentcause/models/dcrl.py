@@ -171,6 +171,7 @@ class DCRL(PairModel):
         """
         if not refit:
             return super().encode(x, t)
+        self.check_fitted()
         return self._frame(self.refit_.variables(self._codes(self._standard(x), t)))
 
     # --- for PairModel -----------------------------------------------------------------------------------------------
@@ -361,6 +362,7 @@ def _begin_at(module: PairNetworks, lines: Lines) -> None:
     size = len(lines.unmix)
     module.encoder.skip.weight[:, :size] = torch.from_numpy(lines.unmix.T)
     module.decoder.head.skip.weight.copy_(torch.from_numpy(np.linalg.pinv(lines.unmix).T))
+    module.decoder.head.skip.bias.zero_()
     own = np.diag(lines.solution)
     if module.solutions.others.any():
         module.solutions.linear.copy_(torch.from_numpy(lines.solution.T))

@@ -12,6 +12,7 @@ ROUNDS = 200
 SETTLED = 1e-6  # mean change of a probability in one round
 ROWS = 20_000
 NO_SHARE = 1e-12
+MOST_WRONG = 0.25  # share of wrong pairs
 LEAST_SD = 1e-6  # of a latent's typical move
 STILL = 1e-5  # of the largest typical move of all latents: smaller moves are rounding of float32
 
@@ -41,12 +42,19 @@ class ChangeMixture:
     def fit(cls, moved: np.ndarray, hypotheses: np.ndarray) -> Self:
         """By expectation-maximisation from the moves (n, m), started by who moves most for their size.
 
-        Moves of all latents at once, as wrong pairs have them, are set aside by a hypothesis of their own meanwhile.
+        Moves of all latents at once, as wrong pairs have them, are set aside by a hypothesis of their own meanwhile, unless they
+        are too many for that: then latents leak into each other.
         """
-        given = len(hypotheses)
-        if not hypotheses.all(axis=1).any():
-            hypotheses = np.vstack([hypotheses, np.ones_like(hypotheses[:1])])
         rows = moved[:: max(1, len(moved) // ROWS)].astype(np.float64)
+        if not hypotheses.all(axis=1).any():
+            found = cls._settled(rows, np.vstack([hypotheses, np.ones_like(hypotheses[:1])]))
+            if found.shares[-1] < MOST_WRONG:
+                shares = found.shares[:-1]
+                return cls(hypotheses, found.narrow, found.wide, shares / shares.sum())
+        return cls._settled(rows, hypotheses)
+
+    @classmethod
+    def _settled(cls, rows: np.ndarray, hypotheses: np.ndarray) -> Self:
         size = np.sqrt((rows**2).mean(axis=0))
         least = np.maximum(np.maximum(LEAST_SD * size, STILL * size.max()), np.finfo(float).tiny ** 0.25)
         narrow, wide = np.maximum(0.2 * size, least), np.maximum(2.0 * size, least)
@@ -64,8 +72,7 @@ class ChangeMixture:
             if np.abs(posterior - before).mean() < SETTLED:
                 break
             before = posterior
-        shares = shares[:given]
-        return cls(hypotheses[:given], narrow, wide, shares / shares.sum())
+        return cls(hypotheses, narrow, wide, shares / shares.sum())
 
     def probabilities(self, moved: np.ndarray) -> np.ndarray:
         """Of every hypothesis for each move (n, k)."""

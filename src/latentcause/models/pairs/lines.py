@@ -14,6 +14,7 @@ ROUNDS = 20
 ROWS = 20_000
 STILL = 1e-6  # of the typical change: below it nothing moved
 SETTLED = 1e-10
+RANK = 1e-8  # of the largest variance of changes: below it nothing moved
 NEAREST = 0.5  # share of the changes near a line that have the last word
 ERRORS = 4.0  # standard errors of a correlation that is taken for none
 
@@ -54,7 +55,8 @@ class Lines:
         moving = size > STILL * np.median(size[size > 0])
         values, axes = _persistent(moved, n_latents)
         changes = moved[moving] @ axes
-        reduce = np.eye(len(values))[:, -n_latents:] / np.sqrt(np.maximum(values, values[-1] * 1e-12)[-n_latents:])
+        rank = min(n_latents, int((values > RANK * values[-1]).sum()))
+        reduce = np.eye(len(values))[:, -rank:] / np.sqrt(values[-rank:])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the next step settles what is left
             ica = FastICA(whiten=False, fun="cube", random_state=seed, max_iter=500, tol=1e-8)
@@ -63,6 +65,8 @@ class Lines:
         for share in (1.0, NEAREST) if several else (1.0,):
             directions = _settled(changes, directions, share)
         directions = directions @ axes.T
+        idle = np.linalg.svd(directions)[2][rank:n_latents]  # where nothing moves; noises are uncorrelated
+        directions = np.vstack([directions, idle])
         return cls.along(before, after, directions, None)
 
     @classmethod
