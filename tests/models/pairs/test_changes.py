@@ -95,3 +95,11 @@ def test_few_moves_and_moves_of_one_latent():
     assert (found.probabilities(one)[:, 1] > 0.5).tolist() == [False, True, False, True, False, False]
     still = ChangeMixture.fit(np.zeros((5, 3)), SINGLE)
     np.testing.assert_allclose(still.probabilities(np.zeros((5, 3)))[:, 0], 1)
+
+
+def test_latents_that_leak_are_not_taken_for_wrong_pairs():
+    moved, chosen = moves(3000)
+    leak = 0.02 * (np.ones((3, 3)) - np.eye(3)) + np.eye(3)
+    moved = np.where(SINGLE[chosen] > 0, moved, 0.0) @ leak  # pairs without intervention do not move at all
+    found = ChangeMixture.fit(moved, SINGLE).probabilities(moved).argmax(axis=1)
+    assert (found == chosen).mean() > 0.9
