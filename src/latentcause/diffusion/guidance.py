@@ -15,6 +15,7 @@ Product = Callable[[Tensor], Tensor]
 """v -> M v for a matrix M, row by row."""
 MOST_CELLS, MOST_NUMBERS = 512, 5_000_000  # of values whose covariance is held, and of what they see of the fields
 EARLY = 0.5  # signal beside noise, alpha / sigma, up to which V is that of the moments
+CELLS_A_ROW = 8  # of values, beyond which their covariance costs more than the passes it saves
 PROBES = 8  # random signs from which a diagonal is estimated
 
 
@@ -70,10 +71,10 @@ class ObservedDenoiser(Denoiser):
     how : {"gaussian", "plug-in", "anchor"}
     moments : Denoiser, optional
         Gaussian, of the same fields. Its V, which is the same for every z_t, preconditions the solver where there are no more
-        than 512 values, all Gaussian; and it stands in for the prior's: in rows where that is no covariance, as a network's
-        Jacobian can have a negative direction, in which A V A' + R is nearly 0 and the pull without bound; and at early times
-        (alpha < sigma / 2), when z_t says so little of z that V is hardly more than the prior's covariance, while sigma^2 /
-        alpha makes much of a Jacobian's errors, and the solver would need many passes.
+        than 512 values, and 8 a row, all Gaussian; and it stands in for the prior's: in rows where that is no covariance, as
+        a network's Jacobian can have a negative direction, in which A V A' + R is nearly 0 and the pull without bound; and at
+        early times (alpha < sigma / 2), when z_t says so little of z that V is hardly more than the prior's covariance, while
+        sigma^2 / alpha makes much of a Jacobian's errors, and the solver would need many passes.
     passes : int
         Most steps of conjugate gradients for (A V A' + R)^-1. Each costs one product with V.
     tolerance : float
@@ -181,7 +182,7 @@ class ObservedDenoiser(Denoiser):
             self.moments is None
             or self.how != "gaussian"
             or not linear
-            or cells > MOST_CELLS
+            or cells > min(MOST_CELLS, CELLS_A_ROW * len(x_t))
             or torch.as_tensor(t).ndim
         ):
             return None

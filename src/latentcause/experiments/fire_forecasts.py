@@ -173,7 +173,7 @@ def window_forecasts(
         say(f"  {fire.series.name}, day {day}: {warning.message}")
     z = {name: posterior[name].to_numpy() for name in ("yesterday", "today", "tomorrow")}
     front, before = z["today"] > 0, z["yesterday"] > 0
-    seen = window.cut(fire.series.masks[:day].any(0))
+    seen = window.cut(np.any(fire.series.masks[:day], axis=0))
     mechanism = fire.spread.next_day(front, front | before | seen, window.cut(fire.series.values[day]))
     mask = window.cut(fire.series.masks[day]).astype(float)
     return {

@@ -68,8 +68,8 @@ class LocalDenoiser(Denoiser):
         alpha, sigma = self.levels(x_t, t)
         if alpha.ndim == 0:
             mean = self.joint.mean.to(x_t)
-            data = mean + self.joint.through(self._matrices(alpha, sigma), x_t - alpha * mean)
-            return Prediction.of(data, "data", x_t, alpha, sigma)
+            found = mean + self.joint.through(self._matrices(alpha, sigma), x_t - alpha * mean)
+            return Prediction.of(found, "data", x_t, alpha, sigma)
         parts = zip(self.joints, self.seen, self.places, strict=True)
         data = [joint.denoise(x_t[:, seen], alpha, sigma)[:, place] for joint, seen, place in parts]
         return Prediction.of(torch.stack(data, dim=1), "data", x_t, alpha, sigma)
