@@ -80,6 +80,7 @@ def test_a_run_goes_on_where_it_stopped(run: tuple[Path, list[Check]], monkeypat
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:-1]))
     monkeypatch.setattr(svgdm, "_posteriors", None)  # all of these are there
+    monkeypatch.setattr(svgdm, "fire_rows", fires)
     monkeypatch.setattr(hokkaido, "load_hokkaido", without_rasters)
     again = reproduce(out, settings=TINY)
     assert [check.claim for check in again] == [check.claim for check in checks]
