@@ -76,7 +76,9 @@ class CausalDiffAE(ImageModel):
         Of the U-Net's resolutions.
     kl_weight, prior_sd, p_unconditional : float
     labels_told : bool
-        In training, tell the decoder the labels where an image has them, in place of a draw of the encoder (the paper's).
+        In training, tell the decoder the labels where an image has them, in place of a draw of the encoder (the paper's). Set it
+        where causes nearly determine an effect: a decoder that is told noisy causes takes the effect for news of them, and
+        moves them when told of another effect.
     balance : float
         Power of the weights p(z_i) / p(z_i | z_pa(i)) of the training images, 0 for none: do() asks about combinations of
         factors that are rare in the data, and a decoder that hardly saw them falls back on what causes go with what.
