@@ -34,7 +34,9 @@ seeds = st.integers(0, 2**31)
 
 
 def random_edges(draw: st.DrawFn, n: int) -> np.ndarray:
-    cuts = draw(st.lists(st.floats(0, n, allow_nan=False), min_size=2, max_size=6, unique_by=lambda x: round(x, 3)))
+    cuts = draw(
+        st.lists(st.floats(0, n, allow_nan=False), min_size=2, max_size=6, unique_by=lambda x: float(np.round(x, 3)))
+    )
     edges = np.round(np.sort(cuts), 3)
     return edges[::-1] if draw(st.booleans()) else edges
 
