@@ -355,3 +355,17 @@ def test_use_before_fit_is_one_clear_error(few):
     for use in uses:
         with pytest.raises(NotFittedError, match="this DCRL is not fitted yet: call fit"):
             use(DCRL(3))
+
+
+def test_draws_scatter_about_what_decode_says_as_observations_do(fitted):
+    z = fitted.encode(HELD.pairs.before)
+    drawn, mean = fitted.draw(z, generator=0), fitted.decode(z)
+    assert drawn.shape == HELD.pairs.before.shape
+    np.testing.assert_array_equal(drawn, fitted.draw(z, generator=0))
+    scale = HELD.pairs.before.std(axis=0)
+    offset = np.abs((drawn - mean).mean(axis=0)) / scale
+    spread = (drawn - mean).std(axis=0) / scale
+    assert offset.max() < 0.05
+    assert ((spread > 0.005) & (spread < 0.5)).all()
+    with pytest.raises(ValueError, match="give a column of finite numbers for each of z0, z1, z2"):
+        fitted.draw(z.to_numpy()[:, :2], generator=0)

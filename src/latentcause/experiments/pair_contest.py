@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA, FastICA
 
-from latentcause.datasets.pairs.image_pairs import morphomnist_pairs, pendulum_pairs
+from latentcause.datasets.pairs.image_pairs import pendulum_pairs
 from latentcause.datasets.pairs.simulated_pairs import SimulatedPairs
 from latentcause.datasets.pairs.system import pair_system
 from latentcause.metrics.pairs import code_scores, pair_scores
@@ -52,12 +52,10 @@ def simulated(case: Mapping[str, Any], seed: int) -> tuple[SimulatedPairs, Simul
     """Pairs to learn from, and held-out ones (never mismatched), of the system that a case and a seed make.
 
     A case has ``nodes``, ``pairs``, and settings of `pair_system` under ``system`` and of its ``draw`` under ``draw``; or
-    ``images``: "pendulum" or "morphomnist".
+    ``images``: "pendulum", and ``size``.
     """
     if case.get("images") == "pendulum":
         drawn = pendulum_pairs(case["pairs"] + 2000, case["size"], seed=seed)
-    elif case.get("images") == "morphomnist":
-        drawn = morphomnist_pairs(case["pairs"] + 2000, seed=seed)
     else:
         system, how = pair_system(case["nodes"], seed=seed, **case.get("system", {})), case.get("draw", {})
         held_out = {name: value for name, value in how.items() if name != "wrong"}

@@ -16,8 +16,9 @@ class LinearPairs(PairModel):
     """Causal variables, their graph and what each pair's intervention hit, where mixing and mechanisms are linear: in a second.
 
     Changes x~ - x lie on one line per latent: the lines' directions give the noises, regressions on the noises the variables
-    (`latentcause.models.pairs.lines.Lines`). Exact without measurement error, as pairs grow; no seed or step size to choose. Where
-    mixing or mechanisms are not linear it is what `DCRL` has to beat, and where `DCRL` starts.
+    (`latentcause.models.pairs.lines.Lines`). Exact without measurement error, as pairs grow. Where mixing or
+    mechanisms are not linear it is what `DCRL` has to beat, and where `DCRL` starts. Images are never mixed linearly: on those of
+    a pendulum it finds nothing, and may not notice.
 
     Parameters
     ----------

@@ -165,3 +165,15 @@ def test_what_learns_beside_the_head_leaves_it_alone():
     made.cost(x, code, levels, noise).sum().backward()
     assert code.grad.abs().sum() > 0
     assert made.head.last.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", [GaussianDecoder, DiffusionDecoder])
+@torch.no_grad()
+def test_draws_have_the_moments_of_the_head_where_that_is_exact(kind):
+    made, code = decoder(kind), normal(1, 2, seed=2).expand(20_000, 2)
+    drawn = made.draw(code, torch.Generator().manual_seed(0))
+    mean, sd = made.head(code[:1])[0], LOG_SD.exp()
+    assert ((drawn.mean(0) - mean).abs() < 4 * sd / 20_000**0.5).all()
+    torch.testing.assert_close(drawn.std(0), sd, rtol=0.03, atol=0)
+    assert torch.equal(drawn, made.draw(code, torch.Generator().manual_seed(0)))
+    assert not torch.equal(drawn, made.draw(code, torch.Generator().manual_seed(1)))

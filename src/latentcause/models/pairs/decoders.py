@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from latentcause.diffusion import Denoiser, Prediction, VarianceExploding
+from latentcause.diffusion import Denoiser, DPMSolver, Prediction, VarianceExploding, times
 from latentcause.networks.skip_mlp import SkipMLP
 
 SIGMA_MIN, SIGMA_MAX = 0.02, 5.0  # of noise, in units of the standardised observations
 SCHEDULE = VarianceExploding(SIGMA_MIN, SIGMA_MAX)
+STEPS = 64  # of a draw
 SPREAD = 0.6  # of half of the noise levels in training, about the width of the head
 FREQUENCIES = (1.0, 2.0, 4.0)
 
@@ -40,6 +41,10 @@ class PairDecoder(nn.Module, ABC):
         ``log_sigma`` (n,) and ``noise`` (n, d) are those of the diffusion.
         """
 
+    @abstractmethod
+    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw (n, d) from p(x | e) for each code (n, m)."""
+
     def head_cost(self, x: Tensor, code: Tensor) -> Tensor:
         """-log N(x; g(e), diag(sd^2)) (k, n), less d log(2 pi) / 2."""
         return (0.5 * ((x - self.head(code)) / self.log_sd.exp()).square() + self.log_sd).sum(-1)
@@ -51,6 +56,11 @@ class GaussianDecoder(PairDecoder):
     def cost(self, x: Tensor, code: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
         """-log p(x | e), exactly."""
         return self.head_cost(x, code)
+
+    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """N(g, sd^2)."""
+        mean = self.head(code)
+        return mean + self.log_sd.exp() * torch.randn(mean.shape, generator=generator, device=mean.device)
 
 
 class DiffusionDecoder(PairDecoder):
@@ -105,6 +115,13 @@ class DiffusionDecoder(PairDecoder):
         low, high, centre, below, above = self._proposal()
         p = torch.sigmoid((log_sigma - centre) / SPREAD)
         return 1 / (0.5 / (high - low) + 0.5 * p * (1 - p) / SPREAD / (above - below))
+
+    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """By the probability flow from x_sigma ~ N(g, sd^2 + sigma_max^2)."""
+        mean = self.head(code)
+        spread = (self.log_sd.mul(2).exp() + SIGMA_MAX**2).sqrt()
+        start = mean + spread * torch.randn(mean.shape, generator=generator, device=mean.device)
+        return DPMSolver(self.denoiser(code), eta=0.0)(start, times(STEPS))
 
     def denoiser(self, code: Tensor) -> Denoiser:
         """Of x given codes (n, m), for the samplers of `latentcause.diffusion`."""

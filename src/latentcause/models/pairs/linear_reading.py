@@ -9,6 +9,7 @@ from scipy.special import ndtr
 
 from latentcause.discovery.holm import holm
 from latentcause.graph import CausalGraph
+from latentcause.models.pairs.lines import solution_row
 
 ROUNDING = 1e-12
 
@@ -56,7 +57,7 @@ class LinearReading:
         m = noise.shape[1]
         total, covariances = np.eye(m), np.zeros((m, m, m))
         for i in range(m):
-            total[i], covariances[i] = _row(after, hit[:, i], i)
+            total[i], covariances[i] = solution_row(after, hit[:, i], i)
         inverse = np.linalg.pinv(total)
         weights = np.eye(m) - inverse / np.diag(inverse)[:, None]
         spread = np.einsum("ik,kj->ij", inverse**2, np.einsum("aj,kab,bj->kj", inverse, covariances, inverse))
@@ -69,24 +70,6 @@ class LinearReading:
         np.fill_diagonal(effects, 0.0)
         present = holm(p_values.T, alpha).T & (effects >= min_effect)
         return cls(_acyclic(present, effects, names), weights, p_values, effects)
-
-
-def _row(after: np.ndarray, weight: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """T_i. in the unit of the intervened z_i, and its covariance; e_i itself where hardly a pair hits it."""
-    m = after.shape[1]
-    row, covariance, count = np.eye(m)[i], np.zeros((m, m)), weight.sum()
-    if count <= m + 1:
-        return row, covariance
-    others = np.arange(m) != i
-    centred = after - (weight @ after) / count
-    gram = (centred.T * weight) @ centred
-    inverse = np.linalg.pinv(gram[np.ix_(others, others)])
-    row[others] = -inverse @ gram[others, i]
-    left = centred @ row
-    variance = weight @ left**2 / (count - m)
-    row /= np.sqrt(variance)
-    covariance[np.ix_(others, others)] = inverse  # the residual's variance is 1 in the unit of z~_i
-    return row, covariance
 
 
 def _acyclic(present: np.ndarray, effects: np.ndarray, names: tuple[str, ...]) -> CausalGraph:

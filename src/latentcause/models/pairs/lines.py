@@ -14,6 +14,7 @@ ROUNDS = 20
 ROWS = 20_000
 STILL = 1e-6  # of the typical change: below it nothing moved
 SETTLED = 1e-10
+LEAST_SD = 1e-12
 RANK = 1e-8  # of the largest variance of changes: below it nothing moved
 NEAREST = 0.5  # share of the changes near a line that have the last word
 ERRORS = 4.0  # standard errors of a correlation that is taken for none
@@ -141,19 +142,27 @@ def _settled(changes: np.ndarray, directions: np.ndarray, share: float) -> np.nd
     return directions
 
 
+def solution_row(noise_after: np.ndarray, hit: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """T_i. (m,) of z_i = sum_j T_ij e_j in the unit of z~_i, and its covariance (m, m), from the pairs that hit i.
+
+    1 for e_i less the regression of e~_i on the others over these pairs (n,), all by the sd of what is left; e_i itself, with no
+    covariance, where hardly a pair hits it.
+    """
+    m = noise_after.shape[1]
+    row, covariance, count = np.eye(m)[i], np.zeros((m, m)), hit.sum()
+    if count <= m + 1:
+        return row, covariance
+    others = np.arange(m) != i
+    centred = noise_after - (hit @ noise_after) / count
+    gram = (centred.T * hit) @ centred
+    inverse = np.linalg.pinv(gram[np.ix_(others, others)])
+    row[others] = -inverse @ gram[others, i]
+    left = centred @ row
+    row /= max(float(np.sqrt(hit @ left**2 / (count - m))), LEAST_SD)
+    covariance[np.ix_(others, others)] = inverse  # the residual's variance is 1 in the unit of z~_i
+    return row, covariance
+
+
 def _solution(e_after: np.ndarray, hit: np.ndarray) -> np.ndarray:
-    """[j, i] of e_j in z_i: 1 on the diagonal less the regression of e~_i on the others, all by the sd of what is left."""
-    m = e_after.shape[1]
-    solution = np.eye(m)
-    for i, weight in enumerate(hit.T):
-        others = np.arange(m) != i
-        if weight.sum() <= m + 1:
-            continue
-        mean = (weight @ e_after) / weight.sum()
-        centred = e_after - mean
-        gram = (centred.T * weight) @ centred
-        if m > 1:
-            solution[others, i] = -np.linalg.lstsq(gram[np.ix_(others, others)], gram[others, i], rcond=1e-10)[0]
-        left = centred @ solution[:, i]
-        solution[:, i] /= max(float(np.sqrt(weight @ left**2 / weight.sum())), 1e-12)
-    return solution
+    """[j, i] of e_j in z_i, from what each pair hit (n, m)."""
+    return np.column_stack([solution_row(e_after, weight, i)[0] for i, weight in enumerate(hit.T)])

@@ -151,12 +151,15 @@ class PairModel(BaseEstimator, ABC):
         codes = self._codes(v, None)
         changed = self._noise_for(codes, self._wanted(do, len(v)))
         edited = self.whitening_.inverse(v + self._decoded(changed) - self._decoded(codes))
-        rest = x.reshape(len(v), -1) - self.whitening_.inverse(v)
-        found = (edited + rest).reshape(len(v), *self.shape_)
-        return found.clip(0, 1) if len(self.shape_) == 3 else found
+        return self._observations(edited + x.reshape(len(v), -1) - self.whitening_.inverse(v))
 
     def decode(self, variables: Any) -> np.ndarray:
         """Mean observations (n, ...) of causal variables (n, m): a DataFrame by name, or an array in the order of ``names_``."""
+        codes = self._codes_behind(variables)
+        return self._observations(self.whitening_.inverse(self._decoded(codes)))
+
+    def _codes_behind(self, variables: Any) -> np.ndarray:
+        """Noise codes (n, m) of causal variables that a user gives; errors as `decode` has them."""
         self.check_fitted()
         if isinstance(variables, pd.DataFrame):
             missing = [name for name in self.names_ if name not in variables.columns]
@@ -168,9 +171,11 @@ class PairModel(BaseEstimator, ABC):
             raise ValueError(
                 f"variables have shape {z.shape}: give a column of finite numbers for each of {', '.join(self.names_)}"
             )
-        wanted = {i: z[:, i] for i in range(z.shape[1])}
-        codes = self._noise_for(np.zeros(z.shape), wanted)
-        found = self.whitening_.inverse(self._decoded(codes)).reshape(len(z), *self.shape_)
+        return self._noise_for(np.zeros(z.shape), {i: z[:, i] for i in range(z.shape[1])})
+
+    def _observations(self, flat: np.ndarray) -> np.ndarray:
+        """Observations (n, ...) of their numbers (n, d); images within [0, 1]."""
+        found = flat.reshape(len(flat), *self.shape_)
         return found.clip(0, 1) if len(self.shape_) == 3 else found
 
     # --- graph and mechanisms ----------------------------------------------------------------------------------------
