@@ -166,6 +166,32 @@ def test_guidance_costs_a_second_pass_only_where_there_is_some(quick, monkeypatc
     assert sorted(calls) == [False] * quick.steps + [True] * quick.steps
 
 
+def test_guidance_acts_on_what_do_touches_and_not_on_what_follows(of_chain):
+    # In the chain a -> b -> c, without a's own change b and c still change.
+    def moved(guidance, do):
+        images = of_chain.counterfactual(HELD_OUT, do, HELD_OUT.labels, guidance=guidance)
+        return (measured(images) - measured(HELD_OUT.pixels)).abs().mean()
+
+    plain, none = moved(1.0, {"a": 50.0}), moved(0.0, {"a": 50.0})
+    assert none["a"] < 0.7 * plain["a"]
+    assert none["b"] > 0.6 * plain["b"]
+    last = of_chain.counterfactual(HELD_OUT, {"c": 50.0}, HELD_OUT.labels, guidance=0.0)
+    np.testing.assert_allclose(last, HELD_OUT.pixels, atol=1e-5)  # nothing follows from c
+    for same in ({"a": 1.0}, {"b": 3.0}, {}):
+        assert moved(same, {"a": 50.0}).equals(plain)
+    assert moved({"a": 0.0}, {"a": 50.0}).equals(none)
+    with pytest.raises(ValueError, match="guidance speaks of 'd', which is no factor: it knows a, b, c"):
+        of_chain.counterfactual(HELD_OUT, {"a": 50.0}, guidance={"d": 2.0})
+
+
+def test_samples_and_files_know_guidance_by_factor(quick, tmp_path, monkeypatch):
+    plain, _ = quick.sample(3, generator=0)
+    monkeypatch.setattr(quick, "guidance", {"a": 1.5})
+    np.testing.assert_array_equal(quick.sample(3, generator=0)[0], plain)
+    save(quick, tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").guidance == {"a": 1.5}
+
+
 # --- what is refused, what is warned of ------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ def errors(steps: int, guidance: float = 1.0) -> Tensor:
     """How far edits are from the shift that the change of the mean implies, as a share of it; row by row."""
     factual = torch.linspace(-0.2, 0.2, len(IMAGES))[:, None]
     wanted = factual + 0.2
-    found = ImageDiffusion(Shifted(), steps, 0).edited(IMAGES, factual, wanted, guidance)
+    found = ImageDiffusion(Shifted(), steps, 0).edited(IMAGES, factual, wanted, [(factual, guidance)])
     return (found - IMAGES - 0.1 * guidance).flatten(1).abs().amax(1) / 0.1
 
 
@@ -47,8 +47,8 @@ def test_whoever_is_told_the_same_is_returned_in_any_number_of_steps():
     code = torch.linspace(-0.5, 0.5, len(IMAGES))[:, None]
     for steps in (1, 3):
         diffusion = ImageDiffusion(Shifted(), steps, 0)
-        torch.testing.assert_close(diffusion.edited(IMAGES, code, code, 1.7), IMAGES, rtol=0, atol=1e-6)
-        torch.testing.assert_close(diffusion.edited(IMAGES, code, code + 1, 0.0), IMAGES, rtol=0, atol=1e-6)
+        torch.testing.assert_close(diffusion.edited(IMAGES, code, code, [(code, 1.7)]), IMAGES, rtol=0, atol=1e-6)
+        torch.testing.assert_close(diffusion.edited(IMAGES, code, code + 1, [(code, 0.0)]), IMAGES, rtol=0, atol=1e-6)
 
 
 def test_an_edit_costs_two_passes_a_step_and_exaggeration_a_third_early_on():
@@ -56,17 +56,30 @@ def test_an_edit_costs_two_passes_a_step_and_exaggeration_a_third_early_on():
     diffusion = ImageDiffusion(network, 4, 3)
     early = int((diffusion._times_of_edits >= EXAGGERATED_FROM).sum())
     assert 0 < early < 5
-    for guidance, passes in ((1.0, 10), (1.5, 10 + early), (0.0, 10)):
+    for guidance, passes in ((1.0, 10), (1.5, 10 + early), (0.5, 15)):
         network.passes = 0
-        diffusion.edited(IMAGES[:5], code, code + 0.1, guidance)
+        diffusion.edited(IMAGES[:5], code, code + 0.1, [(code, guidance)] if guidance != 1 else [])
         assert network.passes == passes
 
 
 def test_guidance_beyond_one_exaggerates_by_less_than_all_the_way():
     factual, network = torch.zeros(len(IMAGES), 1), ImageDiffusion(Shifted(), 20, 0)
-    moved = [float((network.edited(IMAGES, factual, factual + 0.2, w) - IMAGES).mean()) for w in (1.0, 1.3, 1.6)]
+    moved = [
+        float((network.edited(IMAGES, factual, factual + 0.2, [(factual, w)]) - IMAGES).mean()) for w in (1.0, 1.3, 1.6)
+    ]
     assert moved[0] == pytest.approx(0.1, abs=1e-3)
     assert moved[0] < moved[1] < moved[2] < 0.1 * 1.6
+
+
+@pytest.mark.parametrize("weights", [(0.4, 1.0), (1.0, 0.3), (0.4, 0.3)])
+def test_each_change_has_a_weight_of_its_own(weights):
+    # Told the sum of two numbers, of which either moves alone.
+    factual, diffusion = torch.zeros(len(IMAGES), 1), ImageDiffusion(Shifted(), 20, 0)
+    parts = (0.2, 0.06)
+    without = [(factual + sum(parts) - part, w) for part, w in zip(parts, weights, strict=True)]
+    moved = (diffusion.edited(IMAGES, factual, factual + sum(parts), without) - IMAGES).mean()
+    wanted = sum(w * part for part, w in zip(parts, weights, strict=True)) / 2
+    assert float(moved) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_rows_are_edited_independently_of_each_other():

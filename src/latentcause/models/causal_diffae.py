@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -18,7 +18,7 @@ from latentcause.models.causal_autoencoder import CausalAutoencoder
 from latentcause.models.factor_code import Bounds
 from latentcause.models.factor_model import FactorModel, learned_graph
 from latentcause.models.image_diffusion import ImageDiffusion
-from latentcause.models.image_model import ROWS_AT_ONCE, ImageModel
+from latentcause.models.image_model import ROWS_AT_ONCE, Guidance, ImageModel
 from latentcause.scm.interventions import Intervention
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, train
@@ -56,12 +56,13 @@ class CausalDiffAE(ImageModel):
         Limits of factors that saturate there: their mechanisms are fitted on the logit scale.
     mechanisms : str or mapping from factor to str
         As in `StructuralCausalModel.fit`.
-    guidance : float
+    guidance : float, or mapping from factor to float
         Weight w of what the factors say, 1 being none and more exaggerating it. A sample follows (1 - w) v(x_t) + w v(x_t, z)
-        (Ho and Salimans 2022). A counterfactual follows (1 - w) v(x_t, z factual) + w v(x_t, z changed): so w = 0 is the
-        factual image, nothing changes where nothing is changed, and the same strength of an edit costs less of the image
-        than with the network that is told nothing, which is the published form. Beyond 1 it acts on counterfactuals only at
-        high noise, where shapes settle: `ImageDiffusion.edited`.
+        (Ho and Salimans 2022). A counterfactual follows v(x_t, z changed) + (w - 1) (v(x_t, z changed) - v(x_t, z without)), where
+        the factor of do() alone is as it was: nothing changes where nothing is changed, what the factor does to the
+        image itself is exaggerated, and what follows from it is not. (The published form, away from the network that is told
+        nothing, costs more of the image.) A mapping has a weight for each factor, 1 where it names none, and speaks of
+        counterfactuals alone. Beyond 1 it acts on them only at high noise, where shapes settle: `ImageDiffusion.edited`.
     steps, refinements : int
         Of the sampler and of edits, and passes that make `invert` exact.
     block_size : int
@@ -102,7 +103,7 @@ class CausalDiffAE(ImageModel):
         *,
         bounds: Mapping[str, Bounds] | None = None,
         mechanisms: str | Mapping[str, str] = "spline",
-        guidance: float = 1.0,
+        guidance: Guidance = 1.0,
         steps: int = 18,
         refinements: int = 2,
         block_size: int = 1,
@@ -221,7 +222,7 @@ class CausalDiffAE(ImageModel):
     # --- what if -----------------------------------------------------------------------------------------------------
 
     def counterfactual(
-        self, images: Any, do: Mapping[str, Intervention], labels: Any = None, guidance: float | None = None
+        self, images: Any, do: Mapping[str, Intervention], labels: Any = None, guidance: Guidance | None = None
     ) -> np.ndarray:
         """What these images would have been under do(): abduct factors, their noise and the image's; act; predict.
 
@@ -232,7 +233,7 @@ class CausalDiffAE(ImageModel):
             In the factor's own units: a number or level, one for all or one per image, or `Shift`.
         labels : DataFrame, optional
             The observed factors, where known; otherwise the encoder's.
-        guidance : float, optional
+        guidance : float, or mapping from factor to float, optional
             In place of the model's own.
 
         Returns
@@ -243,16 +244,21 @@ class CausalDiffAE(ImageModel):
         ------
         ValueError
             For images of another size, an unknown factor or level, missing labels, and a factor downstream whose noise the
-            image does not determine (a category).
+            image does not determine (a category), and guidance of what is no factor.
         """
         pixels = self._pixels(images)
+        weights = self._exaggerated(do, self.guidance if guidance is None else guidance)
         factual, free = self._factual(pixels, labels), self._free(pixels)
         changed = self.factors_.counterfactual(factual, do)
         moved = (changed - factual).abs() > ROUNDING
-        before = torch.cat([factual, free], dim=1)
-        after = torch.cat([changed, self.module_.free.after(free, do, moved)], dim=1)
-        weight = self.guidance if guidance is None else guidance
-        return self._diffusion().edited(pixels, self.module_.told(before), self.module_.told(after), weight).numpy()
+
+        def told(factors: Tensor, done: Collection[str]) -> Tensor:
+            return self.module_.told(torch.cat([factors, self.module_.free.after(free, done, moved)], dim=1))
+
+        without = [
+            (told(self._without(name, factual, changed), set(do) - {name}), weight) for name, weight in weights.items()
+        ]
+        return self._diffusion().edited(pixels, told(factual, ()), told(changed, do), without).numpy()
 
     def sample(
         self, n: int, do: Mapping[str, Intervention] | None = None, *, generator: torch.Generator | int
@@ -316,5 +322,6 @@ class CausalDiffAE(ImageModel):
 
     def _decoded(self, code: Tensor, noise: Tensor, guidance: float | None) -> np.ndarray:
         """Images from codes (n, f + q) and noise; guidance is away from being told nothing."""
-        weight = self.guidance if guidance is None else guidance
+        own = self.guidance if not isinstance(self.guidance, Mapping) else 1.0
+        weight = own if guidance is None else guidance
         return self._diffusion().images_from(noise, self.module_.told(code), weight).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,7 @@ from latentcause.diffusion import (
 SCHEDULE = Cosine()
 LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
 FIRST, LAST, POWER = 0.995, 0.01, 1.5  # times of sampling and inversion: crowded where images are nearly clean
-EXAGGERATED_FROM = 0.7  # time down to which guidance beyond 1 acts in edits: shapes are settled before brightness
+EXAGGERATED_FROM = 0.3  # time down to which guidance beyond 1 acts in edits: shapes are settled before brightness
 LAST_OF_EDITS = 0.06  # an edit rests on the image, which settles what is open where little noise is left
 ROWS_AT_ONCE = 64
 
@@ -89,32 +90,43 @@ class ImageDiffusion:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def edited(self, images: Tensor, told: Tensor, wanted: Tensor, guidance: float = 1.0) -> Tensor:
+    def edited(
+        self, images: Tensor, told: Tensor, wanted: Tensor, without: Sequence[tuple[Tensor, float]] = ()
+    ) -> Tensor:
         """What images (n, c, h, w) in [0, 1] become where the network is told ``wanted`` (n, k) in place of ``told`` (n, k).
 
         Inversion, told the factual, takes an image x up a path x_t, a pass a step. A change d goes down beside the path:
 
-            d_s = r d_t + (1 - r) (D(x_t + alpha_t d_t, wanted) - D(x_t, told)),   r = sigma_s alpha_t / (alpha_s sigma_t),
+            d_s = r d_t + (1 - r) (D_w(x_t + alpha_t d_t) - D(x_t, told)),   r = sigma_s alpha_t / (alpha_s sigma_t),
 
         with D the denoiser, d = 0 at the first time and r = 0 in the last step. The image becomes x + d. These are steps of DDIM
         from the noise of x, less what the sampler errs by on the path of x itself (after Yang and Ye, DirectEdit: step-level
         accurate inversion for flow-based image editing, 2026): whoever is told the same is returned, however few the steps, and
-        no passes go into inverting exactly. Guidance (1 is none) is away from ``told``; beyond 1 it acts at times from 0.7 on
-        alone (after Kynkäänniemi et al., Applying guidance in a limited interval, 2024): with it all the way, brightness
+        no passes go into inverting exactly.
+
+        ``without`` holds codes (n, k) that lack one factor's own change each, and the weights w_i of these changes:
+
+            D_w(x) = D(x, wanted) + sum_i (w_i - 1) (D(x, wanted) - D(x, without_i)),
+
+        so what a factor does to the image itself is exaggerated, and what follows from it is not. Weights beyond 1 act at times
+        from 0.3 on alone (after Kynkäänniemi et al., Applying guidance in a limited interval, 2024): all the way, brightness
         overshoots before shapes follow.
         """
         parts = []
         for rows in torch.arange(len(images)).split(ROWS_AT_ONCE):
             x, factual = images[rows].to(self._device) * 2 - 1, self._denoiser(told[rows])
             plain = self._denoiser(wanted[rows])
-            guided = GuidedDenoiser(plain, factual, guidance)
+            others = [(self._denoiser(code[rows]), weight) for code, weight in without]
             change, path = torch.zeros_like(x), _path(x, factual, self._times_of_edits.flip(0).tolist())
             while path:
                 t, x_t, found = path.pop()
                 ratio = path[-1][2].sigma * found.alpha / (path[-1][2].alpha * found.sigma) if path else 0.0
-                asked = plain if guidance > 1 and t < EXAGGERATED_FROM else guided
-                step = asked(x_t + found.alpha * change, t).data - found.data
-                change = ratio * change + (1 - ratio) * step
+                here = x_t + found.alpha * change
+                data = asked = plain(here, t).data
+                for other, weight in others:
+                    if weight < 1 or t >= EXAGGERATED_FROM:
+                        asked = asked + (weight - 1) * (data - other(here, t).data)
+                change = ratio * change + (1 - ratio) * (asked - found.data)
             parts.append(((x + change + 1) / 2).clamp(0, 1).cpu())
         return torch.cat(parts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,8 @@ from latentcause.scm import StructuralCausalModel
 from latentcause.scm.interventions import Intervention
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
+
+Guidance = float | Mapping[str, float]
 
 ROWS_AT_ONCE = 512
 MANY_IMAGES = 2000
@@ -172,6 +174,22 @@ class ImageModel(BaseEstimator, ABC):
             )
         self.module_.eval()
         self.history_, self.converged_ = result.history, result.converged
+
+    def _exaggerated(self, do: Collection[str], guidance: Guidance) -> dict[str, float]:
+        """The weights, other than 1, of the factors in ``do``."""
+        if isinstance(guidance, Mapping):
+            unknown = [name for name in guidance if name not in self.code_.names]
+            if unknown:
+                raise ValueError(
+                    f"guidance speaks of {unknown[0]!r}, which is no factor: it knows {', '.join(self.code_.names)}"
+                )
+        weights = guidance if isinstance(guidance, Mapping) else dict.fromkeys(do, guidance)
+        return {name: float(weights[name]) for name in do if weights.get(name, 1.0) != 1}
+
+    def _without(self, name: str, factual: Tensor, changed: Tensor) -> Tensor:
+        """Factors (n, f) changed but for this one."""
+        own = torch.tensor([other == name for other in self.code_.names])
+        return torch.where(own, factual, changed)
 
     def _pixels(self, images: Any) -> Tensor:
         self.check_fitted()

@@ -96,8 +96,11 @@ class ConditionalDiffusion(ImageModel):
         pixels = self._pixels(images)
         factual = self._factual(pixels, labels)
         changed = self.factors_.counterfactual(factual, do)
-        told, wanted = self.code_.told(factual), self.code_.told(changed)
-        return self._diffusion().edited(pixels, told, wanted, self.guidance).numpy()
+        without = [
+            (self.code_.told(self._without(name, factual, changed)), weight)
+            for name, weight in self._exaggerated(do, self.guidance).items()
+        ]
+        return self._diffusion().edited(pixels, self.code_.told(factual), self.code_.told(changed), without).numpy()
 
     def sample(
         self, n: int, do: Mapping[str, Intervention] | None = None, *, generator: torch.Generator | int
