@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import yaml
 from typer.testing import CliRunner
 
 import latentcause as lc
+from latentcause import training
 from latentcause.cli import app
 from latentcause.commands.posterior_config import read_config
 from latentcause.commands.posterior_problem import read_problem
 from latentcause.data.rasters import write_geotiff
 from latentcause.observation import Grid, block_mean
+from latentcause.writing import write_atomically
 
 pytest.importorskip("rioxarray")
 rasterio = pytest.importorskip("rasterio")
@@ -88,8 +91,46 @@ def test_maps_are_probabilities_in_the_right_place(home: Path) -> None:
         assert made.crs == given.crs
         assert made.transform.almost_equals(given.transform)
     names = {path.name for path in (home / "out").iterdir() if not path.name.startswith(".")}
-    assert {"report.html", "summary.json", "flood_mean.tif", "change_sd.tif"} <= names
-    assert "model.safetensors" not in names
+    assert {"report.html", "summary.json", "flood_mean.tif", "change_sd.tif", "model.safetensors"} <= names
+
+
+def test_the_saved_model_gives_the_same_maps(home: Path) -> None:
+    model = lc.load(home / "out" / "model.safetensors")
+    assert isinstance(model, lc.CausesOfChange)
+    chances = model.probabilities()["slide"].to_numpy().clip(0, 1).astype(np.float32)
+    np.testing.assert_array_equal(chances, band(home / "out" / "slide_mean.tif"))
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second fold, and then between the fit and the samples."""
+    parts = home / "again.unfinished"
+    args = (home / "config.yaml", "--data", home, "--samples", 4, "--out", home / "again")
+    epochs = 0
+
+    def stop_in_the_second_fold(path: Path) -> AbstractContextManager[Path]:
+        nonlocal epochs
+        if path.name == "classes.pt.1":
+            epochs += 1
+            if epochs == 2:
+                raise KeyboardInterrupt
+        return write_atomically(path)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_atomically", stop_in_the_second_fold)
+        assert run(*args).exit_code == 130
+    assert {path.name for path in parts.iterdir()} == {"settings.txt", "classes.pt.0", "classes.pt.1"}
+    with monkeypatch.context() as patched:
+        patched.setattr(lc.CausesOfChange, "sample_posterior", stop)
+        assert run(*args).exit_code == 130
+    with monkeypatch.context() as patched:
+        patched.setattr(lc.CausesOfChange, "fit", stop)
+        done = run(*args)
+    assert done.exit_code == 0, done.output
+    for path in (home / "out").glob("*.tif"):
+        assert path.read_bytes() == (home / "again" / path.name).read_bytes()
 
 
 def test_chances_are_scaled_bounded_and_read_at_the_centres_of_blocks(home: Path) -> None:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy import ndimage
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 import latentcause as lc
+from latentcause import training
 from latentcause.fields import Matern
 from latentcause.models.change_classes import ChangeClasses
 from latentcause.models.class_dependence import fit_length
 from latentcause.models.map_context import context_features
 from latentcause.models.noisy_or import NoisyOr
-from latentcause.observation import BernoulliError, Component, MixtureEmission, Observation, block_mean
+from latentcause.observation import (
+    BernoulliError,
+    Component,
+    Grid,
+    MixtureEmission,
+    Observation,
+    block_mean,
+    gaussian_blur,
+)
 from latentcause.training import Recipe, seeded
+from latentcause.writing import write_atomically
 
 SHAPE = (80, 96)
 GRAPH = lc.CausalGraph.from_string("slide -> change; quicksand -> change")
@@ -173,17 +186,87 @@ def test_a_cause_is_absent_where_its_chance_is_zero() -> None:
     np.testing.assert_allclose(found.classes_.sum(0), 1, atol=1e-9)
 
 
-def test_same_seed_and_interrupted_fit_give_the_same(tmp_path: Path) -> None:
+def interrupted(number: int, save: int) -> Callable[[Path], AbstractContextManager[Path]]:
+    """As `write_atomically`, but Ctrl-C comes instead of that save of that fold."""
+    saves = 0
+
+    def write(path: Path) -> AbstractContextManager[Path]:
+        nonlocal saves
+        if path.name == f"fit.{number}":
+            saves += 1
+            if saves == save:
+                raise KeyboardInterrupt
+        return write_atomically(path)
+
+    return write
+
+
+def test_same_seed_and_a_fit_that_was_stopped_within_a_fold_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, observations = earthquake(1)
     quick = {"epochs": 3, "batch_size": 1024}
-    whole = model(**quick).fit(observations, checkpoint=tmp_path / "fit")
+    whole = model(**quick).fit(observations)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_atomically", interrupted(1, 3))
+        with pytest.raises(KeyboardInterrupt):
+            model(**quick).fit(observations, checkpoint=tmp_path / "fit")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.0", "fit.1"]
-    (tmp_path / "fit.1").unlink()
     again = model(**quick).fit(observations, checkpoint=tmp_path / "fit")
     np.testing.assert_array_equal(whole.classes_, again.classes_)
-    assert whole.length_ == again.length_
     assert np.isfinite(whole.held_out_)
     assert len(whole.histories_) == 2
+    assert (whole.length_, whole.held_out_, whole.histories_) == (again.length_, again.held_out_, again.histories_)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_model_gives_the_same_answers(
+    fitted: tuple[dict[str, np.ndarray], lc.CausesOfChange], tmp_path: Path
+) -> None:
+    _, found = fitted
+    lc.save(found, tmp_path / "slides.safetensors")
+    again = lc.load(tmp_path / "slides.safetensors")
+    assert isinstance(again, lc.CausesOfChange)
+    assert again.get_params()["folds"] == 2
+    assert again.graph == found.graph
+    xr.testing.assert_identical(again.probabilities(), found.probabilities())
+    xr.testing.assert_identical(again.sample_posterior(3, generator=0), found.sample_posterior(3, generator=0))
+    assert (again.held_out_, again.histories_) == (found.held_out_, found.histories_)
+
+
+def test_coordinates_of_other_grids_and_blurred_sensors_come_back(tmp_path: Path) -> None:
+    """Kinds of cells that the other maps do not have: of a grid of its own with a coordinate system, and after a blur."""
+    _, observations = earthquake()
+    grid = Grid.from_centres({"y": 43 - 0.01 * np.arange(SHAPE[0]), "x": 141 + 0.01 * np.arange(SHAPE[1])}, "EPSG:4326")
+    own = dict(observations.per_node)
+    operator = block_mean(SHAPE, 8) @ gaussian_blur(SHAPE, 1.0)
+    own["slide"] = Observation(own["slide"].values, operator, BernoulliError(), "slides.tif, band 2")
+    seen = lc.GriddedObservations(GRAPH, grid, own)
+    found = model(epochs=1, batch_size=2048).fit(seen)
+    lc.save(found, tmp_path / "slides.safetensors")
+    again = lc.load(tmp_path / "slides.safetensors")
+    xr.testing.assert_identical(again.probabilities(), found.probabilities())
+    assert again.probabilities().attrs == {"crs": "EPSG:4326"}
+    assert dict(again.observations_.per_node)["slide"].name == "slides.tif, band 2"
+
+
+def test_files_that_do_not_hold_a_fitted_model(
+    fitted: tuple[dict[str, np.ndarray], lc.CausesOfChange], tmp_path: Path
+) -> None:
+    path = tmp_path / "slides.safetensors"
+    with pytest.raises(NotFittedError, match="this CausesOfChange is not fitted yet: call fit"):
+        lc.save(model(), path)
+    assert not list(tmp_path.iterdir())
+    lc.save(fitted[1], path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"slides\.safetensors is cut short or damaged"):
+        lc.load(path)
+    path.write_bytes(whole.replace(b'"version":"1"', b'"version":"9"'))
+    with pytest.raises(ValueError, match=r"slides\.safetensors has format 9, this latentcause reads 1"):
+        lc.load(path)
 
 
 def replaced(**changes: Any) -> lc.GriddedObservations:

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 QUICK_SAMPLES, QUICK_STEPS = 8, 32
 MODEL_FILE = "model.safetensors"
+
+Model = TypeVar("Model", SVGDM, CausesOfChange)
 
 
 @dataclass(frozen=True)
@@ -96,24 +98,17 @@ def posterior(request: PosteriorRequest) -> None:
 
 
 def _fitted(config: PosteriorConfig, problem: Problem, seed: int, parts: Path) -> SVGDM:
-    """The model, from the file that an earlier run left where there is one."""
-    path = parts / MODEL_FILE
-    if path.is_file():
-        found: SVGDM = load(path)
-        return found
     assert problem.prior is not None  # the config has one wherever it asks for no causes
     model = SVGDM(problem.graph, problem.prior, seed=seed, **config.sampler.model_dump())
-    model.fit(problem.observations, checkpoint=parts / "training.pt")
-    save(model, path)
-    return model
+    return _kept(model, problem, parts, "training.pt")
 
 
 def _causes(
     settings: Causes, problem: Problem, samples: int, seed: int, parts: Path
 ) -> tuple[CausesOfChange, xr.Dataset]:
-    """The model, whose folds go on from an earlier run's files, and its joint samples."""
+    """The model and its joint samples."""
     model = CausesOfChange(problem.graph, seed=seed, **settings.model_dump())
-    model.fit(problem.observations, checkpoint=parts / "classes.pt")
+    model = _kept(model, problem, parts, "classes.pt")
     batches = sizes(samples, len(problem.graph) * math.prod(problem.observations.shape))
     with progress("posterior", samples, "samples:") as report:
         draws = in_batches(
@@ -125,6 +120,17 @@ def _causes(
             lambda done: report(done, done),
         )
     return model, draws
+
+
+def _kept(model: Model, problem: Problem, parts: Path, checkpoint: str) -> Model:
+    """The model, fitted; from the file that an earlier run left where there is one."""
+    path = parts / MODEL_FILE
+    if path.is_file():
+        found: Model = load(path)
+        return found
+    model.fit(problem.observations, checkpoint=parts / checkpoint)
+    save(model, path)
+    return model
 
 
 def _exact(summary: xr.Dataset, model: CausesOfChange) -> xr.Dataset:
@@ -187,8 +193,7 @@ def _write(
                 write_geotiff(folder / f"{node}_{kind}.tif", {kind: summary[f"{node}_{kind}"]}, grid)
     if request.netcdf:
         write_netcdf(folder / "posterior.nc", draws, grid)
-    if isinstance(model, SVGDM):
-        save(model, folder / MODEL_FILE, notes={"config": request.config.name})
+    save(model, folder / MODEL_FILE, notes={"config": request.config.name})
     said: dict[str, Any] = {
         "latentcause": latentcause.__version__,
         "model": type(model).__name__,

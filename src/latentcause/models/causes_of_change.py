@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from latentcause.fields import Matern
 from latentcause.graph import CausalGraph
 from latentcause.models.change_classes import CLASSES, ChangeClasses
 from latentcause.models.class_dependence import fit_length
+from latentcause.models.kept_observations import kept, restored
 from latentcause.models.map_context import context_features, standardised
 from latentcause.models.noisy_or import NoisyOr
 from latentcause.observation import BernoulliError, LinearOperator, MixtureEmission, Observation
@@ -171,8 +172,9 @@ class CausesOfChange(BaseEstimator):
         self.histories_, self.held_out_ = [history for _, history in fits], float(held_out.mean())
         maps = chances.T.reshape(-1, *z.shape)
         self.classes_ = np.stack([ndimage.uniform_filter(part, self.window, mode="reflect") for part in maps])
-        self._attribute(log_odds)
-        self.observations_ = observations
+        self._rule_out(log_odds)
+        self.attribution_ = NoisyOr.fit(self.classes_[-1].ravel(), log_odds.reshape(len(log_odds), -1))
+        self._place(observations, log_odds)
         return self
 
     def probabilities(self) -> xarray.Dataset:
@@ -206,6 +208,25 @@ class CausesOfChange(BaseEstimator):
                 row[self.graph.index(node)] = present
         return from_draws(draws, self.graph.nodes, self.observations_.grid)
 
+    def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `latentcause.save` writes: classes, attribution, length and the observations. The networks are not needed again."""
+        self._check_fitted()
+        values = {
+            "attribution": self.attribution_,
+            "length": self.length_,
+            "held_out": self.held_out_,
+            "histories": self.histories_,
+            "observations": kept(self.observations_),
+        }
+        return {"classes": self.classes_}, values
+
+    def restore_state(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Set the fitted attributes from what ``fitted_state`` gave."""
+        self.classes_, self.attribution_ = arrays["classes"], values["attribution"]
+        self.length_, self.held_out_, self.histories_ = values["length"], values["held_out"], values["histories"]
+        observations = restored(self.graph, values["observations"])
+        self._place(observations, self._log_odds(observations))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _folds(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -232,15 +253,18 @@ class CausesOfChange(BaseEstimator):
         )
         return module.cpu().requires_grad_(False), result.history
 
-    def _attribute(self, log_odds: np.ndarray) -> None:
-        """Learn the causes' shares of what is caused; where none is possible, change is of the class other."""
+    def _rule_out(self, log_odds: np.ndarray) -> None:
+        """Where none of the causes is possible, change is of the class other."""
         impossible = np.isneginf(log_odds).all(0)
         self.classes_[1, impossible] += self.classes_[-1, impossible]
         self.classes_[-1, impossible] = 0
+
+    def _place(self, observations: GriddedObservations, log_odds: np.ndarray) -> None:
+        """The causes' chances in every pixel, by the attribution; with them the model is fitted."""
         flat = log_odds.reshape(len(log_odds), -1)
-        self.attribution_ = NoisyOr.fit(self.classes_[-1].ravel(), flat)
         self._shares = self.attribution_.given_any(flat).reshape(log_odds.shape)
         self._chances_before = self.attribution_.chances(flat).reshape(log_odds.shape)
+        self.observations_ = observations
 
     def _recipe(self, epochs: int) -> Recipe:
         return Recipe(

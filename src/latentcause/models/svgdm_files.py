@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.fields import GaussianFields, JointGaussian
 from latentcause.io import can_save
 from latentcause.models.field_scores import FieldScores
+from latentcause.models.kept_observations import kept, restored
 from latentcause.training import seeded
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def state(model: SVGDM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     }
     if model.scores_ is not None:
         arrays |= {f"{NETWORK}{name}": value.cpu().numpy() for name, value in model.scores_.state_dict().items()}
-    observations = _kept_observations(model.observations_)
+    observations = None if model.observations_ is None else kept(model.observations_)
     return arrays, {
         "moments": joint.form,
         "history": model.history_,
@@ -64,8 +64,8 @@ def restore(model: SVGDM, arrays: dict[str, np.ndarray], values: dict[str, Any])
     if values["param:prior"] is not None:
         model.prior = _prior(model, values["param:prior"])
     model.prior_ = model.prior
-    kept = values["observations"]
-    model.observations_ = None if kept is None else _observations(model, kept)
+    observations = values["observations"]
+    model.observations_ = None if observations is None else restored(model.graph, observations)
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -80,22 +80,8 @@ def _kept_prior(prior: GaussianFields) -> dict[str, Any]:
     }
 
 
-def _prior(model: SVGDM, kept: dict[str, Any]) -> GaussianFields:
+def _prior(model: SVGDM, numbers: dict[str, Any]) -> GaussianFields:
     nodes = model.graph.nodes
-    weights = {(cause, effect): weight for cause, effect, weight in kept["weights"]}
-    kernels, intercepts = (dict(zip(nodes, kept[name], strict=True)) for name in ("kernels", "intercepts"))
-    return GaussianFields(model.graph, weights, kernels, kept["shape"], intercepts)
-
-
-def _kept_observations(observations: GriddedObservations | None) -> dict[str, Any] | None:
-    if observations is None:
-        return None
-    nodes, found = zip(*observations.per_node, strict=True)
-    return {"grid": observations.grid, "nodes": list(nodes), "seen": list(found)}
-
-
-def _observations(model: SVGDM, kept: dict[str, Any]) -> GriddedObservations:
-    by_node: dict[str, list[Any]] = {}
-    for node, observation in zip(kept["nodes"], kept["seen"], strict=True):
-        by_node.setdefault(node, []).append(observation)
-    return GriddedObservations(model.graph, kept["grid"], by_node)
+    weights = {(cause, effect): weight for cause, effect, weight in numbers["weights"]}
+    kernels, intercepts = (dict(zip(nodes, numbers[name], strict=True)) for name in ("kernels", "intercepts"))
+    return GaussianFields(model.graph, weights, kernels, numbers["shape"], intercepts)
