@@ -58,6 +58,7 @@ def test_cells_that_say_next_to_nothing_do_not_keep_the_others_from_being_solved
     guided = ObservedDenoiser(PRIOR, observations)
     torch.testing.assert_close(guided(x, t).data, conditioned(observations)(x, t).data, atol=5e-3, rtol=0)
     assert guided.worst_residual <= guided.tolerance
+    assert guided.refused_share == 0
 
 
 def test_a_backward_pass_stands_in_for_the_covariance():
@@ -162,6 +163,8 @@ def test_rows_whose_jacobian_is_no_covariance_take_the_moments():
     alpha, sigma = Cosine().at(0.5)
     for row, v in enumerate((variance, 0.5 * float(sigma**2 / alpha))):
         assert guided(x_t, t).data[row].item() == pytest.approx(1 + v / (v + 0.01) * (3.0 - 1))
+    guided(x_t[1:], 0.5)
+    assert guided.refused_share == 2 / 5  # two calls of two rows, and one of the row that is in order
     alone = ObservedDenoiser(Folded(), observations)(x_t, t).data
     assert alone[0].item() == pytest.approx(1)  # without moments there is no pull at all
 

@@ -15,6 +15,7 @@ from latentcause.training import seeded
 
 SYSTEM = three_fields((16,))
 SMALL = {"draws": 512, "epochs": 1, "channels": 4, "blocks": 1, "device": "cpu"}
+NEGATIVE = r"in \d+\.\d% of the samples' steps the learned scores gave the fields a negative variance"
 
 
 def observed(scenario="LFO", seed=0):
@@ -68,7 +69,8 @@ def test_networks_learn_what_is_not_gaussian():
     z = torch.stack([z1, z1.square()], 1)
     model = SVGDM(graph, z, form="sites", epochs=30, learning_rate=5e-3, channels=16, device="cpu")
     model.fit(GriddedObservations(graph, (4,), {"z1": Observation([2.0, -2.0, 0.0, 1.0], noise=0.1)}))
-    z2 = model.sample_posterior(300, generator=0)["z2"].mean("sample").to_numpy()
+    with pytest.warns(UserWarning, match=NEGATIVE):  # z1 says all of z2: there is no variance left to be sure of
+        z2 = model.sample_posterior(300, generator=0)["z2"].mean("sample").to_numpy()
     np.testing.assert_allclose(z2, [3.93, 3.93, 0.01, 0.99], atol=0.2)
     gaussian = SVGDM(graph, z, form="sites", scores="gaussian", device="cpu").fit(model.observations_)
     z2 = gaussian.sample_posterior(300, generator=0)["z2"].mean("sample").to_numpy()
@@ -117,6 +119,26 @@ def test_sites_do_not_see_each_other():
     (gradient,) = torch.autograd.grad(model.scores_(x, torch.tensor([0.3]))[..., 2].sum(), x)
     assert gradient[..., 2].abs().sum() > 0
     assert gradient[..., [0, 1, 3, 4, 5]].abs().sum() == 0
+
+
+class Folded(torch.nn.Module):
+    """Scores whose derivative is negative wherever a field is below a level, as no variance is."""
+
+    def __init__(self, level):
+        super().__init__()
+        self.level = level
+
+    def forward(self, x_t, t):
+        return 0.3 * (x_t - self.level).abs()
+
+
+def test_scores_without_a_variance_are_told_of_with_their_share():
+    model = SVGDM(SYSTEM.graph, SYSTEM.fields, steps=16, **SMALL).fit(observed())
+    model.scores_ = Folded(0.0)
+    with pytest.warns(UserWarning, match=NEGATIVE):
+        model.sample_posterior(8, generator=0)
+    model.scores_ = Folded(-1000.0)
+    model.sample_posterior(8, generator=0)  # a warning would be an error
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

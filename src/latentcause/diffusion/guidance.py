@@ -84,6 +84,8 @@ class ObservedDenoiser(Denoiser):
     ----------
     worst_residual : float
         Largest share of a right-hand side that the solver has left so far.
+    refused_share : float
+        Share of all rows so far, at all times, where V was no covariance: moments stood in, or without them the pull was cut short.
 
     Raises
     ------
@@ -106,6 +108,12 @@ class ObservedDenoiser(Denoiser):
         self.prior, self.observations, self.how, self.moments = prior, observations, how, moments
         self.passes, self.tolerance, self.worst_residual = passes, tolerance, 0.0
         self.schedule = prior.schedule
+        self._rows = self._refused = 0
+
+    @property
+    def refused_share(self) -> float:
+        """0 before the first row."""
+        return self._refused / max(1, self._rows)
 
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
         """One pass of the prior's denoiser, and one product with its Jacobian a pass of the solver."""
@@ -118,6 +126,7 @@ class ObservedDenoiser(Denoiser):
             found, covariance_times = self._linearised(x_t, t)
             data, refused = self._pulled(found.data, covariance_times, self._preconditioner(x_t, t))
             rows = refused.nonzero()[:, 0]
+            self._rows, self._refused = self._rows + len(refused), self._refused + len(rows)
             if len(rows) and self.moments is not None:
                 when = t[rows] if isinstance(t, Tensor) and t.ndim else t
                 instead = self.moments.linearised(x_t[rows], when)[1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,11 @@ from latentcause.fields import JointGaussian, Sees, gaussian_denoiser
 from latentcause.fields.denoisers import seen_nodes
 from latentcause.graph import CausalGraph
 from latentcause.networks.field_network import FieldNetwork
+from latentcause.threads import threads_for
+from latentcause.training import Recipe, seeded, train
+
+if TYPE_CHECKING:
+    from latentcause.models.svgdm import SVGDM
 
 SCHEDULE = Cosine()
 LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
@@ -81,6 +89,35 @@ class LearnedDenoiser(Denoiser):
         """For fields x_t (n, d, *shape)."""
         alpha, sigma = self.levels(x_t, t)
         return Prediction.of(self.scores(x_t, t), "data", x_t, alpha, sigma)
+
+
+def learned_scores(
+    model: SVGDM, z: Tensor, checkpoint: Path | None, log: Path | None
+) -> tuple[FieldScores, list[dict[str, float]]]:
+    """Scores trained on draws z (n, d, *shape) by a model's settings, and the losses after each epoch.
+
+    ``checkpoint`` and ``log`` as in `latentcause.training.train`.
+    """
+    with seeded(model.seed):
+        joint = model.joint_.to("cpu", torch.float32)
+        scores = FieldScores(joint, model.graph, model.sees, model.channels, model.blocks)
+    recipe = Recipe(
+        model.epochs, model.batch_size, model.learning_rate, schedule="cosine", average=0.995, clip_norm=1.0
+    )
+    with threads_for(0):
+        result = train(
+            scores,
+            scores.loss,
+            (z.float(),),
+            recipe,
+            seed=model.seed,
+            draw=scores.draw,
+            device=model.device,
+            label="SVGDM",
+            checkpoint=checkpoint,
+            log=log,
+        )
+    return scores.eval().requires_grad_(False), result.history
 
 
 def _variances(joint: JointGaussian) -> Tensor:

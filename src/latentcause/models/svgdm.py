@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from latentcause.fields import Form, GaussianFields, JointGaussian, Sees, gaussi
 from latentcause.graph import CausalGraph
 from latentcause.models import svgdm_files
 from latentcause.models.error_budget import error_budget, flow_density
+from latentcause.models.field_draws import Prior, further_draws, training_draws
 from latentcause.models.field_prior import fitted_prior
-from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser
+from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser, learned_scores
 from latentcause.posteriors import from_draws
 from latentcause.threads import threads_for
-from latentcause.training import Recipe, resolve_device, seeded, train
+from latentcause.training import resolve_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,13 +34,8 @@ FIRST, LAST, POWER = 0.99, 0.002, 2.5  # times of sampling: crowded where fields
 CURVATURE = 0.6  # of the solver, which keeps variances right
 DENSE_ROWS = 512  # fields of at most so many nodes x pixels have a full covariance by default
 SOLVED, UNSOLVED = 0.005, 0.01  # residuals of the observations' pull: asked for, and worth a warning
+REFUSED = 0.01  # share of steps without a covariance of their own that is worth a warning
 NUMBERS_AT_ONCE = 4_000_000  # of all fields of the draws that are sampled together, times the channels of a network
-
-
-class Prior(Protocol):
-    """What the fields are drawn from: `latentcause.fields.GaussianFields`, `StructuralFields`, or a simulator."""
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # noqa: D102
 
 
 class SVGDM(BaseEstimator):
@@ -167,11 +163,11 @@ class SVGDM(BaseEstimator):
             self.joint_ = self.prior_.joint(self.form_of(observations))
             self._check_shape(self.joint_.mean.shape, observations)
         else:
-            z = self._drawn()
+            z = training_draws(self)
             self._check_shape(z.shape[1:], observations)
             self.joint_ = JointGaussian.from_samples(z, self.form_of(observations))
             if self.scores == "learned":
-                self._learn(z.float(), checkpoint, log)
+                self.scores_, self.history_ = learned_scores(self, z, checkpoint, log)
         self.observations_: GriddedObservations | None = observations
         return self
 
@@ -201,11 +197,19 @@ class SVGDM(BaseEstimator):
         if n < 1:
             raise ValueError(f"n is {n}: give the number of samples to draw")
         observations = self.chosen(observations)
-        z, left = self.sampled(n, self._generator(generator), observations)
-        if left > UNSOLVED:
+        z, denoiser = self.sampled(n, self._generator(generator), observations)
+        if (left := denoiser.worst_residual) > UNSOLVED:
             warnings.warn(
                 f"the pull of the observations was solved to {left:.1%} only: the scores are too rough, or "
                 "the observations too many and too precise for the solver; compare with scores='gaussian'",
+                UserWarning,
+                stacklevel=2,
+            )
+        if (share := denoiser.refused_share) > REFUSED:
+            warnings.warn(
+                f"in {share:.1%} of the samples' steps the learned scores gave the fields a negative variance, and that of "
+                "Gaussian fields weighed them against the observations instead, so that samples may lie off: learn from more "
+                "draws or epochs, and compare with scores='gaussian'",
                 UserWarning,
                 stacklevel=2,
             )
@@ -289,15 +293,17 @@ class SVGDM(BaseEstimator):
         return alpha.to(noise) * mean + sigma.to(noise) * noise
 
     @torch.no_grad()
-    def sampled(self, n: int, generator: torch.Generator, observations: GriddedObservations) -> tuple[Tensor, float]:
-        """Posterior draws (n, d, *shape) on the CPU, and the largest residual of the solver behind their pull."""
+    def sampled(
+        self, n: int, generator: torch.Generator, observations: GriddedObservations
+    ) -> tuple[Tensor, ObservedDenoiser]:
+        """Posterior draws (n, d, *shape) on the CPU, and the denoiser behind them, which tells how its pull was solved."""
         denoiser, clock, start = self.denoiser(observations), self.clock(), self.start(n, generator, observations)
         width = 1 if self.scores_ is None else self.channels
         rows = max(1, NUMBERS_AT_ONCE // (width * self.joint_.mean.numel()))
         with threads_for(0):
             sampler = self.solver(denoiser)
             parts = [sampler(part, clock, generator).cpu() for part in start.split(rows)]
-        return torch.cat(parts), denoiser.worst_residual
+        return torch.cat(parts), denoiser
 
     def form_of(self, observations: GriddedObservations) -> Form:
         """Of the Gaussian moments of the fields that are observed."""
@@ -308,13 +314,7 @@ class SVGDM(BaseEstimator):
     def prior_draws(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, d, *shape) of the prior, of the precision and on the device of the model; of an array, rows of it."""
         dtype, device = self._kind
-        if isinstance(self.prior_, (np.ndarray, Tensor)):
-            rows = torch.randint(len(self.prior_), (n,), generator=generator, device=generator.device).cpu()
-            return torch.as_tensor(self.prior_)[rows].to(device, dtype)
-        if not hasattr(self.prior_, "sample"):
-            raise ValueError("this model has no prior to draw from: set model.prior")
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return self.prior_.sample(n, torch.Generator().manual_seed(seed)).to(device, dtype)
+        return further_draws(self, n, generator).to(device, dtype)
 
     def denoiser(self, observations: GriddedObservations | None = None) -> ObservedDenoiser:
         """E[z | z_t, y], for samplers of one's own: fields (n, d, *shape), float32 with networks and float64 without."""
@@ -359,41 +359,7 @@ class SVGDM(BaseEstimator):
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         return torch.Generator(device).manual_seed(int(seed))
 
-    def _drawn(self) -> Tensor:
-        if self.prior_ is None:
-            raise ValueError(
-                "this model was loaded from a file that holds no prior: set model.prior before another fit"
-            )
-        if isinstance(self.prior_, (np.ndarray, Tensor)):
-            return torch.as_tensor(self.prior_, dtype=torch.float64)
-        if not hasattr(self.prior_, "sample"):
-            raise ValueError(f"the prior is a {type(self.prior_).__name__}: give fields to draw from, or draws")
-        return torch.as_tensor(self.prior_.sample(self.draws, torch.Generator().manual_seed(self.seed))).double()
-
     def _check_shape(self, shape: tuple[int, ...], observations: GriddedObservations) -> None:
         wanted = (len(self.graph), *observations.shape)
         if tuple(shape) != wanted:
             raise ValueError(f"the prior's fields have the shape {tuple(shape)}, the observations are of {wanted}")
-
-    def _learn(self, z: Tensor, checkpoint: Path | None, log: Path | None) -> None:
-        with seeded(self.seed):
-            scores = FieldScores(
-                self.joint_.to("cpu", torch.float32), self.graph, self.sees, self.channels, self.blocks
-            )
-        recipe = Recipe(
-            self.epochs, self.batch_size, self.learning_rate, schedule="cosine", average=0.995, clip_norm=1.0
-        )
-        with threads_for(0):
-            result = train(
-                scores,
-                scores.loss,
-                (z,),
-                recipe,
-                seed=self.seed,
-                draw=scores.draw,
-                device=self.device,
-                label="SVGDM",
-                checkpoint=checkpoint,
-                log=log,
-            )
-        self.scores_, self.history_ = scores.eval().requires_grad_(False), result.history
