@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 MEMORY = 5
@@ -38,6 +40,18 @@ class Anderson:
         gram[np.diag_indices_from(gram)] += DAMPING * np.trace(gram) + np.finfo(float).tiny
         weights = np.linalg.solve(gram, steps.T @ residuals[-1])
         return image - np.diff(np.stack(self._images), axis=0).T @ weights
+
+    @property
+    def memory(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The last points with their images; set it to go on from where another left off."""
+        return list(zip(self._points, self._images, strict=True))
+
+    @memory.setter
+    def memory(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.forget()
+        for point, image in pairs:
+            self._points.append(point)
+            self._images.append(image)
 
     def forget(self) -> None:
         """Start afresh, after a step that was taken back."""

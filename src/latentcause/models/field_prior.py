@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from latentcause.fields import (
 from latentcause.fields.conditioning import MOST_CELLS
 from latentcause.fields.fitting import LONGEST, MOST_STEP, SHORTEST
 from latentcause.models.anderson import Anderson
+from latentcause.models.kept_rounds import KeptRounds
 from latentcause.progress import progress
 from latentcause.training import resolve_device
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 DRAWS = 32  # of the posterior, for each round
 
 
-def fitted_prior(model: SVGDM, observations: GriddedObservations) -> GaussianFields:
+def fitted_prior(model: SVGDM, observations: GriddedObservations, checkpoint: Path | None = None) -> GaussianFields:
     """The model's prior after its ``rounds`` of expectation (posterior draws) and maximisation (`fitted_fields`).
 
     Where the evidence of the observations is known in closed form (`log_evidence`: linear and Gaussian, at most 1024 cells)
@@ -41,10 +43,13 @@ def fitted_prior(model: SVGDM, observations: GriddedObservations) -> GaussianFie
     where both started, and then the rounds have settled and end. Else rounds are plain; these are nearly, and not strictly,
     likelier than the ones before, since the lengths are fitted by Whittle's likelihood.
 
+    Where there is a ``checkpoint``, the state after each round is kept beside it, in a file of its name and ``.rounds``, and rounds
+    go on from there to the identical result; also to more of them than were asked for then.
+
     Raises
     ------
     ValueError
-        For a prior that is not `GaussianFields`, and a negative number of rounds.
+        For a prior that is not `GaussianFields`, a negative number of rounds, and a file that is damaged or of another fit.
     """
     prior = model.prior
     if not isinstance(prior, GaussianFields):
@@ -59,20 +64,27 @@ def fitted_prior(model: SVGDM, observations: GriddedObservations) -> GaussianFie
     def rated(fields: GaussianFields) -> tuple[float, GaussianFields]:
         return log_evidence(fields.joint(model.form_of(observations)), observations), fields
 
+    kept = None if checkpoint is None else KeptRounds(checkpoint, model, observations)
+    done, settled = 0, False
+    if kept is not None and kept.path.exists():
+        done, settled, prior, anderson.memory = kept.read(prior)
     best = rated(prior) if known else (math.nan, prior)
     with progress("fitting the prior", model.rounds, "round") as report:
-        for k in range(model.rounds):
+        for k in range(done, model.rounds if not settled else done):
             # The same noise in every round, so that rounds settle.
             plain = fitted_fields(prior, _posterior_draws(model, prior, observations))
             if known:
                 further = _unpacked(anderson.next(_packed(prior), _packed(plain)), plain)
                 best = max(rated(further), rated(plain), best, key=lambda pair: pair[0])
-                if best[1] is prior:
-                    break
+                settled = best[1] is prior
                 if best[1] is plain:
                     anderson.forget()
             prior = best[1] if known else plain
+            if kept is not None:
+                kept.write(k + 1, settled, prior, anderson.memory)
             report(k + 1, k + 1)
+            if settled:
+                break
     return prior
 
 

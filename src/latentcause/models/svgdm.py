@@ -145,18 +145,28 @@ class SVGDM(BaseEstimator):
     ) -> Self:
         """Learn the scores of the prior, for these observations and any others of the same fields.
 
+        Parameters
+        ----------
+        observations : GriddedObservations
+        checkpoint : Path, optional
+            File from which an interrupted training goes on, to the identical result; rounds keep theirs beside it, in a file of
+            its name and ``.rounds``.
+        log : Path, optional
+            Folder for the losses, see `latentcause.training.train`.
+
         Raises
         ------
         ValueError
             Where observations, graph and prior do not belong together, for draws that are not finite or too few, for an
-            unknown option, and for ``scores="exact"`` or ``rounds`` with a prior that is not `GaussianFields`.
+            unknown option, for ``scores="exact"`` or ``rounds`` with a prior that is not `GaussianFields`, and for a checkpoint
+            that is damaged or of another fit.
         """
         observations.validate_for(self.graph)
         if self.scores not in ("learned", "gaussian", "exact"):
             raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
         self.scores_: FieldScores | None = None
         self.history_: list[dict[str, float]] = []
-        self.prior_ = fitted_prior(self, observations) if self.rounds else self.prior
+        self.prior_ = fitted_prior(self, observations, checkpoint) if self.rounds else self.prior
         if self.scores == "exact":
             if not isinstance(self.prior_, GaussianFields):
                 raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
