@@ -90,6 +90,20 @@ class SVGDM(BaseEstimator):
     history_ : list of dict
         Losses after each epoch. The networks start from the moments alone, and the best weights are kept.
 
+    Notes
+    -----
+    What answers to the three terms of the paper's loss, lambda_1 L_DSM + lambda_2 L_causal + lambda_3 L_VI:
+
+    - L_DSM (Proposition 2) is the loss of `FieldScores`, for the scores grad_i log p_t(z_i, z_S), S the nodes that node i sees.
+    - L_causal (Proposition 1, Theorem 3) is in it: such a score is the marginal term grad_i log p_t(z_i) plus the term of causal
+      consistency grad_i log p_t(z_S | z_i). The paper takes the latter for Gaussian around Tweedie's estimate, regularised where
+      it is not; learned as one function with the first it need not be, and no weight stands between the two. For Gaussian
+      fields both ways are the same, and the moments give it in closed form. ``sees="parents"`` is the paper's S.
+    - L_VI (section 3) is raised by ``rounds``: q(z | y) follows from scores and observations and has no parameters of its own, and
+      given its draws the numbers of the mechanisms that maximise the bound are those of `fitted_fields`. So in each round scores
+      come first and causal parameters after; networks are trained once, on draws of the last prior. `elbo` gives the bound.
+      Other mechanisms than those of `GaussianFields` are given, or in the draws, and are not learned from observations.
+
     Examples
     --------
     >>> import torch, latentcause as lc
