@@ -238,6 +238,16 @@ def change(*place: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("sampler", to={"step": 9}), "config.yaml: sampler: unknown key 'step': use scores, form"),
         (change("observations", "damage", 0, "bands", to=1), "observations.damage.0: unknown key 'bands'"),
         (change("observations", "damage", 0, "noise", to=0), "observations.damage.0.noise.* greater than 0, not 0"),
+        (
+            change("observations", "damage", 0, "noise", to=-0.1),
+            "observations.damage.0.noise.* greater than 0, not -0.1",
+        ),
+        (change("observations", "damage", 0, "noise", to=".inf"), "observations.damage.0.noise: unknown kind '.inf'"),
+        (change("observations", "damage", 0, "noise", to=float("inf")), "damage.tif.*noise.sd: .* deviation of inf"),
+        (
+            change("graph", to="shaking -> damage; landslide; liquefaction; hail"),
+            "node 'hail' is not observed and has no",
+        ),
         (change("observations", "damage", 0, "noise", to={"kind": "normal"}), "noise: unknown kind 'normal': use"),
         (change("observations", "damage", 0, "noise", to={"kind": "mixture"}), "noise.one: is needed"),
         (change("observations", "damage", 0, "operator", to="block"), "operator: unknown kind 'block': use 'area'"),

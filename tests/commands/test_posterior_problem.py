@@ -190,6 +190,86 @@ def test_what_does_not_fit_is_refused_by_name(settings: dict[str, Any], message:
         observed(home, **settings)
 
 
+DEGREES = Grid((np.linspace(43, 42, 9), np.linspace(141, 142, 13)), ("y", "x"), "EPSG:4326")
+SHIFTED = Grid((FIELD.edges[0] + 50, FIELD.edges[1]), ("y", "x"), CRS)
+
+
+@pytest.mark.parametrize(
+    ("maps", "settings", "message"),
+    [
+        (
+            {"bad": (np.ones(SHAPE), DEGREES)},
+            {"file": "bad.tif"},
+            r"^grid: bad\.tif \(EPSG:4326\) and fine\.tif \(EPSG:32654\) have incompatible coordinate systems: warp one",
+        ),
+        (
+            {"bad": (np.ones(SHAPE), Grid(FIELD.edges, ("y", "x")))},
+            {"file": "bad.tif", "operator": "pixels"},
+            r"^grid: bad\.tif \(no coordinate system\) and fine\.tif \(EPSG:32654\)",
+        ),
+        (
+            {"bad": (np.ones(SHAPE), SHIFTED)},
+            {"file": "bad.tif", "band": 1},
+            r"^observations\.a\.0 \(bad\.tif, band 1\): 12 of 96 cells lie outside the field",
+        ),
+        (
+            {"bad": (np.full(SHAPE, np.nan), FIELD)},
+            {"file": "bad.tif", "band": 1},
+            r"^observations\.a\.0 \(bad\.tif, band 1\): all 96 cells are missing",
+        ),
+        (
+            {"bad": (np.full(SHAPE, np.nan), FIELD)},
+            {"file": "bad.tif", "operator": "pixels"},
+            r"^observations: node 'a', bad\.tif: all 96 cells are missing",
+        ),
+        (
+            {"bad": (np.zeros(SHAPE), FIELD)},
+            {"file": "fine.tif", "band": 1, "noise": {"kind": "gaussian", "sd": {"file": "bad.tif"}}},
+            r"\(fine\.tif, band 1\): noise\.sd, bad\.tif: a noise standard deviation of 0 in 96 cells .*: give positive numbers",
+        ),
+        (
+            {"bad": (np.full(SHAPE, -0.5), FIELD)},
+            {"file": "fine.tif", "band": 1, "noise": {"kind": "log-normal", "sd": {"file": "bad.tif"}}},
+            r"noise\.sd, bad\.tif: a noise standard deviation of -0\.5 in 96 cells",
+        ),
+        (
+            {"bad": (np.full(SHAPE, np.nan), FIELD)},
+            {"file": "fine.tif", "band": 1, "noise": {"kind": "gaussian", "sd": {"file": "bad.tif"}}},
+            r"node 'a', fine\.tif, band 1: the noise standard deviation is missing \(NaN\) where a value is not",
+        ),
+        (
+            {"bad": (np.full(SHAPE, 1.5), FIELD)},
+            {"file": "bad.tif", "noise": "bernoulli"},
+            r"node 'a', bad\.tif: 96 values are outside \[0, 1\]",
+        ),
+        (
+            {"bad": (np.full(SHAPE, 0.6), FIELD)},
+            {"file": "bad.tif", "noise": "bernoulli", "operator": "pixels", "scale": 2},
+            r"node 'a', bad\.tif: 96 values are outside \[0, 1\]",
+        ),
+    ],
+)
+def test_rasters_that_can_not_be_meant_are_named(
+    maps: dict[str, tuple[np.ndarray, Grid]], settings: dict[str, Any], message: str, home: Path
+) -> None:
+    for name, (found, grid) in maps.items():
+        write_geotiff(home / f"{name}.tif", {"mean": found}, grid)
+    with pytest.raises(ValueError, match=message):
+        observed(home, **settings)
+
+
+def test_points_without_values_and_nodes_without_any_tie_are_named(home: Path) -> None:
+    (home / "empty.csv").write_text("x,y,value\n100,100,\n200,300,\n")
+    (home / "nothing.csv").write_text("x,y,value\n")
+    for file in ("empty.csv", "nothing.csv"):
+        with pytest.raises(ValueError, match=rf"{file}.*(all 2 cells are missing|none of its points|not hold numbers)"):
+            observed(home, file=file, operator="points")
+    with pytest.raises(
+        ValueError, match="^observations: node 'c' is not observed and has no edge: .* observe it, link it or drop it"
+    ):
+        read_problem(config([{"file": "coarse.tif", "noise": 1}], graph="a -> b; c"), home)
+
+
 def test_nodes_that_are_no_file_names_are_refused(home: Path) -> None:
     with pytest.raises(ValueError, match="graph: node 'a/b' can't be part of a file's name"):
         read_problem(config([{"file": "coarse.tif", "noise": 1}], graph=[["a", "a/b"]]), home)

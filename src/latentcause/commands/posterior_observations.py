@@ -191,8 +191,14 @@ def _likelihood(settings: Observed, per_cell: np.ndarray | None) -> Likelihood:
     noise = settings.noise
     match noise:
         case GaussianNoise() | LogNormalNoise():
-            sd = noise.sd if per_cell is None else per_cell.ravel()
-            return GaussianError(sd) if isinstance(noise, GaussianNoise) else LogNormalError(sd)
+            kind = GaussianError if isinstance(noise, GaussianNoise) else LogNormalError
+            try:
+                return kind(noise.sd if per_cell is None else per_cell.ravel())
+            except ValueError as error:
+                beside = sd_file(settings)
+                raise ValueError(
+                    f"noise.sd: {error}" if beside is None else f"noise.sd, {beside.file}: {error}"
+                ) from None
         case BernoulliNoise():
             return BernoulliError(noise.slope, noise.offset)
         case MixtureNoise():
