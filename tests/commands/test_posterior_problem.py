@@ -265,7 +265,7 @@ def test_points_without_values_and_nodes_without_any_tie_are_named(home: Path) -
         with pytest.raises(ValueError, match=rf"{file}.*(all 2 cells are missing|none of its points|not hold numbers)"):
             observed(home, file=file, operator="points")
     with pytest.raises(
-        ValueError, match="^observations: node 'c' is not observed and has no edge: .* observe it, link it or drop it"
+        ValueError, match=r"^observations: node 'c' is not observed and has no edge: .* observe it, link it or drop it"
     ):
         read_problem(config([{"file": "coarse.tif", "noise": 1}], graph="a -> b; c"), home)
 
