@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 import warnings
@@ -21,7 +22,9 @@ import latentcause as lc
 from latentcause.cli import app
 from latentcause.commands.posterior_config import read_config
 from latentcause.commands.posterior_problem import read_problem
+from latentcause.commands.posterior_report import prior_rows
 from latentcause.datasets import hazard_fields, simulate_hazards
+from latentcause.fields import log_evidence
 
 pytest.importorskip("rioxarray")
 rasterio = pytest.importorskip("rasterio")
@@ -218,6 +221,33 @@ def test_a_quick_look_says_so(home: Path, tmp_path: Path) -> None:
     assert "A quick look" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_prior_is_fitted_to_the_observations(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between the fit and the samples too; what is told is the prior that samples were drawn with."""
+    config = written(
+        tmp_path, two_fields(sampler={"form": "dense", "steps": 4, "rounds": 3, "eta": 1}, check={"share": 0})
+    )
+    args = ("posterior", config, "--data", home, "--samples", 2, "--out", tmp_path / "out")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 0)
+        assert run(*args).exit_code == 130
+    with monkeypatch.context() as patched:
+        patched.setattr(lc.SVGDM, "fit", None)
+        done = run(*args)
+    assert done.exit_code == 0, done.output
+    problem, model = read_problem(read_config(config), home), lc.load(tmp_path / "out" / "model.safetensors")
+    assert model.eta == 1
+    before, after = (
+        log_evidence(prior.joint("dense"), problem.observations) for prior in (problem.prior, model.prior_)
+    )
+    assert after > before + 1
+    said = json.loads((tmp_path / "out" / "summary.json").read_text())["prior"]
+    assert said == prior_rows(model.prior_)
+    assert said["weights"] != [["shaking -> damage", "1.7"]]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "in 3 rounds at most" in report
+    assert said["nodes"][1][1] in html.unescape(report)
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +281,11 @@ def change(*place: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("observations", "damage", 0, "noise", to={"kind": "normal"}), "noise: unknown kind 'normal': use"),
         (change("observations", "damage", 0, "noise", to={"kind": "mixture"}), "noise.one: is needed"),
         (change("observations", "damage", 0, "operator", to="block"), "operator: unknown kind 'block': use 'area'"),
+        (change("sampler", to={"rounds": -1}), "sampler.rounds: .* greater than or equal to 0, not -1"),
+        (
+            change("observations", "damage", 0, "noise", to={"kind": "correlated", "sd": 1, "reach": 0.5}),
+            "noise.reach: .* greater than 1, not 0.5",
+        ),
         (change("check", to={"share": 1.5}), "check.share: input should be less than 1, not 1.5"),
         (change("graph", to=[["a", "b", "c"]]), r"graph: \['a', 'b', 'c'\] is no edge"),
         (change("graph", to="a -> b; b -> a"), "graph: .*cycle"),

@@ -17,6 +17,7 @@ from latentcause.fields import Matern, SquaredExponential, White
 from latentcause.graph import CausalGraph
 from latentcause.observation import (
     BernoulliError,
+    CorrelatedError,
     Grid,
     LogNormalError,
     MixtureEmission,
@@ -118,6 +119,19 @@ def test_noise_of_classes(home: Path) -> None:
     assert mixed.noise.zero.mean == -1
 
 
+@pytest.mark.parametrize("settings", [{"file": "coarse.tif"}, {"file": "fine.tif", "band": 1, "operator": "pixels"}])
+def test_noise_that_neighbours_share(settings: dict[str, Any], home: Path) -> None:
+    found = observed(home, noise={"kind": "correlated", "sd": 0.5, "reach": 2.5}, **settings)
+    assert isinstance(found.noise, CorrelatedError)
+    whole = (2, 4) if settings["file"] == "coarse.tif" else SHAPE
+    at = np.indices(whole).reshape(2, -1).T[PRESENT if whole == SHAPE else slice(None)]
+    h = np.linalg.norm(at[:, None] - at, axis=-1) / 2.5
+    wanted = 0.25 * np.where(h < 1, 1 - 1.5 * h + 0.5 * h**3, 0)
+    assert len(found.values) == len(at)
+    np.testing.assert_allclose(found.noise.covariance.toarray(), wanted, atol=1e-12)
+    assert np.linalg.eigvalsh(wanted).min() > 0
+
+
 @pytest.mark.parametrize(
     "graph",
     ["a -> b", [["a", "b"]], "digraph { a -> b }", "graph.dot"],
@@ -180,6 +194,15 @@ def test_priors() -> None:
         ({"file": "text.csv", "operator": "points"}, "column 'value' of text.csv does not hold numbers"),
         ({"file": "lonely.csv", "operator": "points"}, "it has no column 'x'"),
         ({"file": "far.csv", "operator": "points"}, "none of its points lies within the field"),
+        (
+            {
+                "file": "points.csv",
+                "operator": "points",
+                "outside": "drop",
+                "noise": {"kind": "correlated", "sd": 1, "reach": 2},
+            },
+            r"a\.0 \(points\.csv\): noise\.kind: correlated noise is one of a raster's cells",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(settings: dict[str, Any], message: str, home: Path) -> None:

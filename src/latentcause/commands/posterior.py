@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +16,11 @@ from latentcause.commands.posterior_batches import batch_seed, fingerprint, in_b
 from latentcause.commands.posterior_check import HEADER, Predicted, predict, withhold
 from latentcause.commands.posterior_config import Causes, PosteriorConfig, read_config
 from latentcause.commands.posterior_problem import Problem, files_of, read_problem
-from latentcause.commands.posterior_report import NODE_HEADER, node_rows, posterior_report
+from latentcause.commands.posterior_report import NODE_HEADER, node_rows, posterior_report, prior_rows
 from latentcause.console import say, show_table, shown_warnings
 from latentcause.data.gridded_observations import GriddedObservations
 from latentcause.data.rasters import write_geotiff, write_netcdf
+from latentcause.fields import GaussianFields
 from latentcause.io import load, output_folder, save
 from latentcause.models.causes_of_change import CausesOfChange
 from latentcause.models.svgdm import SVGDM
@@ -80,6 +81,8 @@ def posterior(request: PosteriorRequest) -> None:
         model: SVGDM | CausesOfChange
         if config.causes is None:
             model = _fitted(config, problem, request.seed, parts)
+            assert isinstance(model.prior_, GaussianFields)  # rounds change its numbers only
+            problem = replace(problem, prior=model.prior_)
             draws, predicted = _drawn(model, problem, config, samples, request.seed, parts)
             summary = summarise(draws, thresholds=config.thresholds)
         else:
@@ -201,6 +204,7 @@ def _write(
         "settings": config.model_dump(mode="json"),
         "samples": draws.sizes["sample"],
         "seed": request.seed,
+        "prior": None if problem.prior is None else prior_rows(problem.prior),
         "nodes": [dict(zip(NODE_HEADER, row, strict=True)) for row in node_rows(problem, summary, config.thresholds)],
         "withheld": [dict(zip(HEADER, one.row, strict=True)) for one in predicted],
         "notes": notes,

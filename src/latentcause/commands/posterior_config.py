@@ -12,6 +12,8 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -59,6 +61,15 @@ class LogNormalNoise(Section):
 
     kind: Literal["log-normal"]
     sd: PositiveFloat | SdFile
+
+
+class CorrelatedNoise(Section):
+    """As Gaussian noise that the cells of a raster share with their neighbours: the less, the farther they are apart."""
+
+    kind: Literal["correlated"]
+    sd: PositiveFloat
+    reach: Annotated[float, Field(gt=1, le=20)]
+    """Distance, in cells, from which on cells share nothing; h of it apart, their correlation is 1 - 3 h / 2 + h^3 / 2."""
 
 
 class BernoulliNoise(Section):
@@ -137,7 +148,7 @@ def _pairs(given: Any) -> Any:
 
 
 Noise = Annotated[
-    GaussianNoise | LogNormalNoise | BernoulliNoise | MixtureNoise,
+    GaussianNoise | LogNormalNoise | CorrelatedNoise | BernoulliNoise | MixtureNoise,
     Field(discriminator="kind"),
     BeforeValidator(_as_noise),
 ]
@@ -237,6 +248,10 @@ class Sampler(Section):
     sees: Literal["blanket", "parents", "all"] = "blanket"
     guidance: Literal["gaussian", "plug-in", "anchor"] = "gaussian"
     steps: PositiveInt = 48
+    eta: NonNegativeFloat = 4.0
+    """Noise of the sampler: 0 is the probability flow, 1 the reverse diffusion."""
+    rounds: NonNegativeInt = 0
+    """Of fitting the prior's numbers to the observations, from where the section ``prior`` puts them."""
     draws: PositiveInt = 2048
     """From the prior, to learn from; not with ``scores: exact``."""
     epochs: PositiveInt = 20

@@ -14,6 +14,7 @@ from latentcause.commands.posterior_config import (
     BernoulliNoise,
     BlockMean,
     ComponentDensity,
+    CorrelatedNoise,
     GaussianNoise,
     LogNormalNoise,
     MixtureNoise,
@@ -26,6 +27,7 @@ from latentcause.data.rasters import Raster, observation_of, read_raster
 from latentcause.observation import (
     BernoulliError,
     Component,
+    CorrelatedError,
     GaussianError,
     Grid,
     Likelihood,
@@ -66,9 +68,9 @@ class MeasuredRaster:
             For values that the transform or the noise do not allow, and cells that are not where the operator needs them.
         """
         settings, operator = self.settings, self.settings.operator
-        noise, blur = _likelihood(settings, self.sd), _blur(settings, field)
+        blur = _blur(settings, field)
         if isinstance(operator, AreaMean):
-            raster = Raster(settings.file, noise, settings.band, blur)
+            raster = Raster(settings.file, _likelihood(settings, self.sd, self.values.shape), settings.band, blur)
             return observation_of(raster, _transformed(self.values, settings), self.grid, field, settings.outside)
         _refuse_other_pixels(field, self.grid)
         sees = identity(field.shape)
@@ -79,6 +81,7 @@ class MeasuredRaster:
                 cells = sees(torch.as_tensor(self.values)).numpy().reshape(sees.grid)
             else:
                 cells = self.values[_centres_of_blocks(operator, field.shape)]
+        noise = _likelihood(settings, self.sd, cells.shape)
         return Observation(_transformed(cells, settings), sees if blur is None else sees @ blur, noise, self.name)
 
 
@@ -187,7 +190,8 @@ def _column(table: pd.DataFrame, file: str, band: int | str | None) -> np.ndarra
     return table[name].to_numpy(dtype=np.float64)
 
 
-def _likelihood(settings: Observed, per_cell: np.ndarray | None) -> Likelihood:
+def _likelihood(settings: Observed, per_cell: np.ndarray | None, cells: tuple[int, ...] | None = None) -> Likelihood:
+    """Of values on a raster of so many cells along its axes, or of points."""
     noise = settings.noise
     match noise:
         case GaussianNoise() | LogNormalNoise():
@@ -199,10 +203,24 @@ def _likelihood(settings: Observed, per_cell: np.ndarray | None) -> Likelihood:
                 raise ValueError(
                     f"noise.sd: {error}" if beside is None else f"noise.sd, {beside.file}: {error}"
                 ) from None
+        case CorrelatedNoise():
+            if cells is None:
+                raise ValueError("noise.kind: correlated noise is one of a raster's cells: give points another")
+            return _correlated(noise.sd, noise.reach, cells)
         case BernoulliNoise():
             return BernoulliError(noise.slope, noise.offset)
         case MixtureNoise():
             return MixtureEmission(_component(noise.one), _component(noise.zero))
+
+
+def _correlated(sd: float, reach: float, cells: tuple[int, ...]) -> CorrelatedError:
+    """Covariances sd^2 (1 - 3 h / 2 + h^3 / 2) at h of the reach: the spherical model, positive definite on maps."""
+
+    def kernel(distance: np.ndarray) -> np.ndarray:
+        h = np.minimum(distance / reach, 1.0)
+        return sd**2 * (1 - 1.5 * h + 0.5 * h**3)
+
+    return CorrelatedError.from_kernel(kernel, np.indices(cells).reshape(len(cells), -1).T, reach)
 
 
 def _component(density: ComponentDensity) -> Component:

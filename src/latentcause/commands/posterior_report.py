@@ -10,6 +10,7 @@ import numpy as np
 from latentcause.commands.posterior_check import HEADER, Predicted
 from latentcause.commands.posterior_config import PosteriorConfig
 from latentcause.commands.posterior_problem import Problem
+from latentcause.fields import GaussianFields
 from latentcause.plots import graph as graph_picture
 from latentcause.posterior_plots import calibration, maps
 from latentcause.report import Report
@@ -41,6 +42,14 @@ def node_rows(problem: Problem, summary: xr.Dataset, thresholds: Mapping[str, fl
         ]
         for number, node in enumerate(problem.graph.nodes)
     ]
+
+
+def prior_rows(prior: GaussianFields) -> dict[str, list[list[str]]]:
+    """What the posterior was drawn with: kernel and intercept of each node, weight of each edge."""
+    return {
+        "nodes": [[node, str(kernel), f"{prior.intercepts[node]:.4g}"] for node, kernel in prior.kernels.items()],
+        "weights": [[f"{a} -> {b}", f"{weight:.4g}"] for (a, b), weight in prior.weights.items()],
+    }
 
 
 def posterior_report(
@@ -84,11 +93,12 @@ def posterior_report(
     report.items(repr(observations).splitlines()[1:])
     prior, settings = problem.prior, (config.causes or config.sampler).model_dump()
     if prior is not None:
-        kernels = [[node, str(kernel), f"{prior.intercepts[node]:.4g}"] for node, kernel in prior.kernels.items()]
-        report.table(["node", "kernel of its own noise", "intercept"], kernels, "Lengths are in pixels.")
+        rows, said = prior_rows(prior), "Lengths are in pixels."
+        if config.sampler.rounds:
+            said += f" Fitted to all values, those that the check withholds among them, in {config.sampler.rounds} rounds at most."
+        report.table(["node", "kernel of its own noise", "intercept"], rows["nodes"], said)
         if prior.weights:
-            edges = [[f"{a} -> {b}", f"{weight:g}"] for (a, b), weight in prior.weights.items()]
-            report.table(["edge", "weight"], edges)
+            report.table(["edge", "weight"], rows["weights"])
     report.table(["setting", "value"], [[name, str(value)] for name, value in settings.items()])
     if notes:
         report.section("Notes").items(notes)
