@@ -141,6 +141,14 @@ def test_scores_without_a_variance_are_told_of_with_their_share():
     model.sample_posterior(8, generator=0)  # a warning would be an error
 
 
+def test_scores_that_see_parents_alone_are_told_of():
+    model = SVGDM(SYSTEM.graph, SYSTEM.fields, scores="exact", sees="parents", device="cpu").fit(observed())
+    with pytest.warns(
+        UserWarning, match=r"solved to \d+\.\d% only: scores that see parents alone .* use sees='blanket'"
+    ):
+        model.sample_posterior(2, generator=0)
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 

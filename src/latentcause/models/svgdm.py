@@ -223,11 +223,14 @@ class SVGDM(BaseEstimator):
         observations = self.chosen(observations)
         z, denoiser = self.sampled(n, self._generator(generator), observations)
         if (left := denoiser.worst_residual) > UNSOLVED:
+            cause = (
+                "scores that see parents alone make no covariance to solve with; use sees='blanket'"
+                if self.sees == "parents"
+                else "the scores are too rough, or the observations too many and too precise for the solver; compare with "
+                "scores='gaussian'"
+            )
             warnings.warn(
-                f"the pull of the observations was solved to {left:.1%} only: the scores are too rough, or "
-                "the observations too many and too precise for the solver; compare with scores='gaussian'",
-                UserWarning,
-                stacklevel=2,
+                f"the pull of the observations was solved to {left:.1%} only: {cause}", UserWarning, stacklevel=2
             )
         if (share := denoiser.refused_share) > REFUSED:
             warnings.warn(
