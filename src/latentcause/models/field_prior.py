@@ -54,7 +54,8 @@ def fitted_prior(model: SVGDM, observations: GriddedObservations, checkpoint: Pa
     prior = model.prior
     if not isinstance(prior, GaussianFields):
         raise ValueError(
-            f"rounds={model.rounds} fit a prior of GaussianFields, not a {type(prior).__name__}: give that, or 0"
+            f"rounds={model.rounds} fit a prior of GaussianFields, not a {type(prior).__name__}: give that, or form='sites' for "
+            "independent sites, or rounds=0"
         )
     if model.rounds < 0:
         raise ValueError(f"rounds={model.rounds}: give 0 or more")

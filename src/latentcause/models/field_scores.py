@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEDULE = Cosine()
 LOW_TIME, HIGH_TIME = 0.001, 0.995  # of training
+MOST_SITES = 16  # in a row of training
 
 
 class FieldScores(nn.Module):
@@ -98,8 +99,12 @@ def learned_scores(
 
     ``checkpoint`` and ``log`` as in `latentcause.training.train`.
     """
+    joint = whole = model.joint_.to("cpu", torch.float32)
+    if joint.form == "sites" and z[0, 0].numel() > MOST_SITES:
+        # Sites are independent and alike: rows of few give a batch as much to choose from as there is.
+        z = _regrouped(z)
+        joint = JointGaussian(joint.mean.flatten(1)[:, :MOST_SITES], joint.variances, joint.axes, "sites")
     with seeded(model.seed):
-        joint = model.joint_.to("cpu", torch.float32)
         scores = FieldScores(joint, model.graph, model.sees, model.channels, model.blocks)
     recipe = Recipe(
         model.epochs, model.batch_size, model.learning_rate, schedule="cosine", average=0.995, clip_norm=1.0
@@ -117,7 +122,19 @@ def learned_scores(
             checkpoint=checkpoint,
             log=log,
         )
+    if joint is not whole:
+        weights = scores.state_dict()
+        with seeded(model.seed):
+            scores = FieldScores(whole, model.graph, model.sees, model.channels, model.blocks)
+        scores.to(weights["variance"].device).load_state_dict(weights)
     return scores.eval().requires_grad_(False), result.history
+
+
+def _regrouped(z: Tensor) -> Tensor:
+    """All sites of draws (n, d, *shape) in rows (m, d, `MOST_SITES`); the last row is filled with sites of the first."""
+    rows = z.flatten(2).movedim(1, -1).flatten(0, 1)
+    groups = torch.arange(-(-len(rows) // MOST_SITES) * MOST_SITES).remainder(len(rows)).reshape(-1, MOST_SITES)
+    return rows[groups].movedim(-1, 1)
 
 
 def _variances(joint: JointGaussian) -> Tensor:

@@ -22,6 +22,7 @@ from latentcause.models.error_budget import error_budget, flow_density
 from latentcause.models.field_draws import Prior, further_draws, training_draws
 from latentcause.models.field_prior import fitted_prior
 from latentcause.models.field_scores import SCHEDULE, FieldScores, LearnedDenoiser, learned_scores
+from latentcause.models.site_rounds import learn_from_sites
 from latentcause.posteriors import from_draws
 from latentcause.threads import threads_for
 from latentcause.training import resolve_device
@@ -66,11 +67,12 @@ class SVGDM(BaseEstimator):
     steps : int
         Of the sampler.
     rounds : int
-        Of expectation maximisation, for a prior of `GaussianFields` whose numbers are not known: its weights, intercepts,
+        Of expectation maximisation, where the prior is not known. One of `GaussianFields` is fitted: its weights, intercepts,
         variances and lengths become, round by round, those that make posterior samples of these observations most likely
         (`latentcause.fields.fitted_fields`). What the observations do not show, such as the length of a field seen in coarse
         blocks only, stays near where it started. Rounds are accelerated where that makes the observations likelier, and
-        end early once none does (up to 1024 values, linear and Gaussian).
+        end early once none does (up to 1024 values, linear and Gaussian). Any other prior of ``sites`` is but a start: scores
+        are learned anew from posterior samples of the observed sites, of which there should be many (`learn_from_sites`).
     eta : float
         Noise of the sampler: 0 is the probability flow, 1 the paper's reverse SDE. More forgets more of the errors that
         guidance makes at early times, where the fields are not Gaussian; it needs more steps from about 8 on.
@@ -101,8 +103,8 @@ class SVGDM(BaseEstimator):
       fields both ways are the same, and the moments give it in closed form. ``sees="parents"`` is the paper's S.
     - L_VI (section 3) is raised by ``rounds``: q(z | y) follows from scores and observations and has no parameters of its own, and
       given its draws the numbers of the mechanisms that maximise the bound are those of `fitted_fields`. So in each round scores
-      come first and causal parameters after; networks are trained once, on draws of the last prior. `elbo` gives the bound.
-      Other mechanisms than those of `GaussianFields` are given, or in the draws, and are not learned from observations.
+      come first and causal parameters after, and networks are trained on draws of the last prior. `elbo` gives the bound.
+      Of ``sites`` whose prior is of another kind, the M step learns the scores themselves from those draws.
 
     Examples
     --------
@@ -163,8 +165,8 @@ class SVGDM(BaseEstimator):
         ----------
         observations : GriddedObservations
         checkpoint : Path, optional
-            File from which an interrupted training goes on, to the identical result; rounds keep theirs beside it, in a file of
-            its name and ``.rounds``.
+            File from which an interrupted training goes on, to the identical result; rounds keep theirs beside it, in files of
+            its name and ``.rounds`` or the number of a round.
         log : Path, optional
             Folder for the losses, see `latentcause.training.train`.
 
@@ -172,15 +174,21 @@ class SVGDM(BaseEstimator):
         ------
         ValueError
             Where observations, graph and prior do not belong together, for draws that are not finite or too few, for an
-            unknown option, for ``scores="exact"`` or ``rounds`` with a prior that is not `GaussianFields`, and for a checkpoint
-            that is damaged or of another fit.
+            unknown option, for ``scores="exact"``, or ``rounds`` of what is not ``sites``, with a prior that is not
+            `GaussianFields`, and for a checkpoint that is damaged or of another fit.
         """
         observations.validate_for(self.graph)
         if self.scores not in ("learned", "gaussian", "exact"):
             raise ValueError(f"unknown scores {self.scores!r}: choose learned, gaussian or exact")
         self.scores_: FieldScores | None = None
         self.history_: list[dict[str, float]] = []
-        self.prior_ = fitted_prior(self, observations, checkpoint) if self.rounds else self.prior
+        self.prior_ = self.prior
+        by_site = self.form == "sites" and self.scores != "exact" and not isinstance(self.prior, GaussianFields)
+        if self.rounds and by_site:
+            learn_from_sites(self, observations, checkpoint, log)
+            return self
+        if self.rounds:
+            self.prior_ = fitted_prior(self, observations, checkpoint)
         if self.scores == "exact":
             if not isinstance(self.prior_, GaussianFields):
                 raise ValueError('scores="exact" needs GaussianFields as the prior: learn them from draws instead')
@@ -223,15 +231,11 @@ class SVGDM(BaseEstimator):
         observations = self.chosen(observations)
         z, denoiser = self.sampled(n, self._generator(generator), observations)
         if (left := denoiser.worst_residual) > UNSOLVED:
-            cause = (
-                "scores that see parents alone make no covariance to solve with; use sees='blanket'"
-                if self.sees == "parents"
-                else "the scores are too rough, or the observations too many and too precise for the solver; compare with "
-                "scores='gaussian'"
-            )
-            warnings.warn(
-                f"the pull of the observations was solved to {left:.1%} only: {cause}", UserWarning, stacklevel=2
-            )
+            cause = "the scores are too rough, or the observations too many and precise; compare with scores='gaussian'"
+            if self.sees == "parents":
+                cause = "scores that see parents alone make no covariance to solve with; use sees='blanket'"
+            said = f"the pull of the observations was solved to {left:.1%} only: {cause}"
+            warnings.warn(said, UserWarning, stacklevel=2)
         if (share := denoiser.refused_share) > REFUSED:
             warnings.warn(
                 f"in {share:.1%} of the samples' steps the learned scores gave the fields a negative variance, and that of "
