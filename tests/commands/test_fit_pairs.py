@@ -120,6 +120,25 @@ def test_dcrl_takes_its_options_and_says_that_it_did_not_settle(home: Path) -> N
     assert lc.load(out / "model.safetensors").names_ == ("z0", "z1", "z2", "z3")
 
 
+def test_no_state_of_a_finished_training_is_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of the codes, which are learned first where the mixing is not linear."""
+    pair_system(3, seed=4, mixing="mlp").draw(1000, seed=1).pairs.to_npz(home / "bent.npz")
+    left: list[set[str]] = []
+    fit = lc.DCRL.fit
+
+    def watched(*args: Any, **settings: Any) -> Any:
+        model = fit(*args, **settings)
+        left.append({file.name for file in home.glob("bent*.pt")})
+        return model
+
+    monkeypatch.setattr(lc.DCRL, "fit", watched)
+    named = ["--latents", 3, "--decoder", "gaussian", "--checkpoint", home / "bent.pt", "--out", home / "bent"]
+    done = run("fit", home / "bent.npz", *QUICK, *named)
+    assert done.exit_code == 0, done.output
+    assert left == [{"bent.pt", "bent.codes.pt"}]
+    assert not list(home.glob("*.pt"))
+
+
 def test_splines_are_read_too(home: Path, truth: SimulatedPairs) -> None:
     done = run(
         *("fit", home / "pairs.parquet", "--method", "linear-pairs", "--latents", 3, "--mechanisms", "spline"),

@@ -17,8 +17,11 @@ from latentcause.metrics import mean_correlation_coefficient
 from latentcause.metrics.pairs import matched_latents, pair_scores
 from latentcause.models.dcrl import TIMES
 from latentcause.models.pairs.networks import PairNetworks
+from latentcause.models.pairs.single_changes import SingleChanges
+from latentcause.models.pairs.starts import checkpoint_of_codes
 
 SYSTEM = pair_system(3, seed=1)
+BENT = pair_system(3, seed=1, mixing="mlp")
 LEARNS: dict[str, Any] = {"steps": 200, "batch_size": 256, "width": 32, "device": "cpu"}
 QUICK: dict[str, Any] = {"steps": 8, "batch_size": 64, "width": 8, "depth": 1, "device": "cpu"}
 HELD = SYSTEM.draw(2000, seed=9)
@@ -28,6 +31,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # after short tr
 @pytest.fixture(scope="module")
 def data() -> SimulatedPairs:
     return SYSTEM.draw(4000, seed=2)
+
+
+@pytest.fixture(scope="module")
+def bent() -> SimulatedPairs:
+    return BENT.draw(6000, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +96,29 @@ def test_a_model_blind_to_pairs_or_other_noises_knows_less(data, fitted):
     assert correlation(alone.encode(HELD.pairs.before)) < 0.95
 
 
-def test_the_start_is_that_of_the_lines(data):
-    """After a step too small to count, codes and variables are those of `LinearPairs`."""
+@pytest.mark.parametrize("start", ["linear", "sparse"])
+def test_the_start_is_that_of_the_lines(data, start):
+    """After a step too small to count, codes and variables are those of `LinearPairs`: where it is exact, nothing is sparser."""
     linear = LinearPairs(3).fit(data.pairs)
-    model = DCRL(3, **QUICK | {"steps": 1, "batch_size": 4000, "learning_rate": 1e-9}).fit(data.pairs)
+    model = DCRL(3, **QUICK | {"steps": 1, "batch_size": 4000, "learning_rate": 1e-9}, start=start).fit(data.pairs)
     x = HELD.pairs.before
     np.testing.assert_allclose(model.noise(x), linear.noise(x), atol=1e-4)
     np.testing.assert_allclose(model.encode(x), linear.encode(x), rtol=0.02, atol=0.02)  # before what is told decides
     np.testing.assert_allclose(model.decode(model.encode(x)), x, atol=0.15)
+
+
+def test_where_the_mixing_bends_codes_that_change_one_at_a_time_come_first(bent):
+    """By a closed form alone, others than the target keep changing: measured, .64 of the targets against .81."""
+    settings = LEARNS | {"steps": 400, "batch_size": 128, "learning_rate": 6e-3, "decoder": "gaussian"}
+    held = BENT.draw(2000, seed=9)
+    linear, sparse = (DCRL(3, start=start, **settings).fit(bent.pairs) for start in ("linear", "sparse"))
+    assert sparse.module_.settled
+    assert not linear.module_.settled
+    by_linear, by_sparse = (pair_scores(model, held) for model in (linear, sparse))
+    assert by_sparse.target_accuracy > by_linear.target_accuracy + 0.08
+    assert by_sparse.counterfactual_r2 > by_linear.counterfactual_r2 + 0.03
+    codes = correlation(linear.encode(held.pairs.before), held), correlation(sparse.encode(held.pairs.before), held)
+    assert codes[1] > codes[0] + 0.02
 
 
 def test_known_targets_name_the_latents(data):
@@ -241,6 +264,38 @@ def test_training_that_was_cut_off_goes_on_to_the_same_result(few, tmp_path, mon
         DCRL(3, **settings, seed=1).fit(few, checkpoint=tmp_path / "run.pt")
 
 
+def test_both_trainings_go_on_to_the_same_result_where_they_were_cut_off(bent, tmp_path, monkeypatch):
+    """First the codes are cut off, then, when they are done, the training of all."""
+    pairs, file = bent.pairs.subset(slice(1000)), tmp_path / "run.pt"
+    settings = LEARNS | {"steps": 240, "batch_size": 250, "learning_rate": 1e-2, "decoder": "gaussian"}
+    whole = DCRL(3, **settings).fit(pairs)
+    assert whole.module_.settled
+    calls = {SingleChanges: 0, PairNetworks: 0}
+
+    def cut_off(kind, loss):
+        def counted(module, batch):
+            calls[kind] += 1
+            if calls[kind] == 50:  # of 4 batches an epoch
+                raise KeyboardInterrupt
+            return loss(module, batch)
+
+        return counted
+
+    for kind in calls:
+        monkeypatch.setattr(kind, "loss", cut_off(kind, kind.loss))
+    for reached in ([50, 0], [50 + 48 * 4, 50]):  # of sixty epochs, twelve were done
+        with pytest.raises(KeyboardInterrupt):
+            DCRL(3, **settings).fit(pairs, checkpoint=file)
+        assert list(calls.values()) == reached
+        assert checkpoint_of_codes(file).exists()
+        assert file.exists() == (reached[1] > 0)
+    resumed = DCRL(3, **settings).fit(pairs, checkpoint=file)
+    assert list(calls.values()) == [50 + 48 * 4, 50 + 48 * 4]
+    assert resumed.module_.settled
+    assert resumed.history_ == whole.history_
+    assert all(np.array_equal(a, b) for a, b in zip(answers(resumed), answers(whole), strict=True))
+
+
 def test_the_start_of_lowest_loss_goes_on(few, monkeypatch):
     labels, kept = [], []
     train = DCRL._trained
@@ -280,7 +335,7 @@ def test_steps_are_passes_over_the_pairs(data, few):
         ({"code": "long"}, "code='long': choose one of finite, trajectory"),
         ({"guidance": "none"}, "guidance='none': choose one of head, diffusion"),
         ({"context": "all"}, "context='all': choose one of others, none"),
-        ({"start": "ica"}, "start='ica': choose one of linear, random"),
+        ({"start": "ica"}, "start='ica': choose one of sparse, linear, random"),
         ({"mechanisms": "tree"}, "mechanisms='tree': choose one of linear, spline"),
         ({"code": "trajectory", "decoder": "gaussian"}, "a Gaussian decoder has no trajectory"),
         ({"starts": 2}, 'starts are random rotations: use start="random"'),

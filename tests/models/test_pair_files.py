@@ -73,6 +73,22 @@ def graph_of(model: Any) -> Any:
     return model.graph_ if model.mechanisms == "linear" else model.reading_.cpdag
 
 
+@pytest.mark.filterwarnings("ignore:z:UserWarning")
+@pytest.mark.filterwarnings("ignore:hardly any:UserWarning")
+@pytest.mark.filterwarnings("ignore:too few pairs:UserWarning")
+@pytest.mark.parametrize("start", ["sparse", "random"])
+def test_a_loaded_model_of_images_is_the_saved_one(start: Any, drawn: SimulatedPairs, tmp_path: Path) -> None:
+    patterns = np.random.default_rng(0).random((3, 2 * 5 * 6))
+    before, after = (
+        (0.5 + 0.2 * np.tanh(part.to_numpy() @ patterns / 5)).reshape(-1, 2, 5, 6)
+        for part in (drawn.factors_before, drawn.factors_after)
+    )
+    pairs = lc.InterventionPairs(before, after)
+    model = lc.DCRL(3, steps=12, start=start, width=16, directions=8, device="cpu").fit(pairs)
+    lc.save(model, tmp_path / "model.safetensors")
+    same(model, lc.load(tmp_path / "model.safetensors"), pairs)
+
+
 def test_columns_are_read_by_name(drawn: SimulatedPairs) -> None:
     names = ["a", "b", "c", "d"]
     before, after = (pd.DataFrame(x, columns=names) for x in (drawn.pairs.before, drawn.pairs.after))

@@ -16,13 +16,13 @@ from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.models.linear_pairs import matched
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.lines import Lines, directions_of
-from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks
+from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks, new_encoder
 from latentcause.models.pairs.pair_model import PairModel
+from latentcause.models.pairs.starts import ROWS_AT_ONCE, begin_at, checkpoint_of_codes, encoded, settle
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
 TIMES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of a trajectory, among which the time to read it is chosen
-ROWS_AT_ONCE = 8192
 TRIAL_SHARE = 0.3  # of the steps, for each start
 
 
@@ -57,8 +57,10 @@ class DCRL(PairModel):
         What solution functions see: all other noises, or nothing (independent latents).
     paired : bool
         Whether the model knows that x and x~ belong together.
-    start : {"linear", "random"}
-        The encoder's linear part at first: that of `LinearPairs`, or a random rotation.
+    start : {"sparse", "linear", "random"}
+        The encoder's linear part at first: that of `LinearPairs`, or a random rotation. With "sparse", where `LinearPairs` leaves
+        others than the target changing, the encoder goes on to learn codes that change one at a time (`SingleChanges`),
+        in as many steps as follow: where mixing or mechanisms are not linear, that decides.
     starts : int
         Random rotations that are tried for a third of the steps each; the one of lowest loss goes on. Merged latents show
         in the loss, without labels.
@@ -94,7 +96,7 @@ class DCRL(PairModel):
         guidance: Guidance = "head",
         context: Literal["others", "none"] = "others",
         paired: bool = True,
-        start: Literal["linear", "random"] = "linear",
+        start: Literal["sparse", "linear", "random"] = "sparse",
         starts: int = 1,
         steps: int = 1500,
         batch_size: int = 512,
@@ -144,12 +146,12 @@ class DCRL(PairModel):
         known = self._known(pairs)
         tensors = (torch.from_numpy(v), torch.from_numpy(v_after), torch.from_numpy(known))
         with threads_for(0):
-            self.module_ = self._begun(v, v_after, known, tensors)
+            self.module_ = self._begun(tensors, checkpoint)
             result = self._trained(self.module_, tensors, self.steps, type(self).__name__, checkpoint, log)
         self.history_ = result.history
         self.module_.eval()
-        self.time_ = self._best_time(v, v_after) if self.code == "trajectory" else None
-        self._finish(v, v_after, known, result.converged)
+        self.time_ = self._best_time(pairs) if self.code == "trajectory" else None
+        self._finish(pairs, known, result.converged)
         self._refit()
         return self
 
@@ -175,7 +177,7 @@ class DCRL(PairModel):
         if not refit:
             return super().encode(x, t)
         self.check_fitted()
-        return self._frame(self.refit_.variables(self._codes(self._standard(x), t)))
+        return self._frame(self.refit_.variables(self._codes(self._read_in(x), t)))
 
     @torch.no_grad()
     def draw(self, variables: Any, *, generator: int) -> np.ndarray:
@@ -195,16 +197,16 @@ class DCRL(PairModel):
 
     # --- for PairModel -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _codes(self, v: np.ndarray, t: float | None) -> np.ndarray:
+    def _codes(self, x: np.ndarray, t: float | None) -> np.ndarray:
         if t is not None and self.code == "finite":
             raise ValueError(
                 'this model has one code, not a trajectory of them: leave t out, or fit with code="trajectory"'
             )
         if t is not None and not 0 <= t <= 1:
             raise ValueError(f"t={t}: give a time from 0 (nearly clean) to 1 (all noise)")
-        time = t if t is not None else self.time_ or 0.0
-        return self._in_parts(lambda part: self.module_.encode(part, time), v)
+        v = torch.from_numpy(self._standardised(x))
+        codes = encoded(self.module_, v, t if t is not None else self.time_ or 0.0)
+        return np.asarray(codes.double().numpy())
 
     @torch.no_grad()
     def _solved(self, codes: np.ndarray) -> np.ndarray:
@@ -252,7 +254,7 @@ class DCRL(PairModel):
             "code": ("finite", "trajectory"),
             "guidance": ("head", "diffusion"),
             "context": ("others", "none"),
-            "start": ("linear", "random"),
+            "start": ("sparse", "linear", "random"),
             "mechanisms": ("linear", "spline"),
         }
         for name, known in choices.items():
@@ -265,12 +267,13 @@ class DCRL(PairModel):
             raise ValueError("steps, batch_size, width, depth, starts and directions must be at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate}: give a positive number, such as 3e-3")
-        if self.starts > 1 and self.start == "linear":
+        if self.starts > 1 and self.start != "random":
             raise ValueError('starts are random rotations: use start="random", or starts=1')
 
     def _new_module(self, seed: int, total: int) -> PairNetworks:
         with seeded(seed):
             return PairNetworks(
+                new_encoder(self.whitening_.size, self.n_latents, self.width, self.depth, self.code),
                 self.whitening_.size,
                 self.n_latents,
                 width=self.width,
@@ -284,17 +287,21 @@ class DCRL(PairModel):
                 total=total,
             )
 
-    def _begun(
-        self, v: np.ndarray, v_after: np.ndarray, known: np.ndarray, tensors: tuple[Tensor, ...]
-    ) -> PairNetworks:
-        """The networks to train: from the lines of changes, or from the best of some random starts."""
-        total = self._epochs(self.steps, len(v)) * len(v)
-        if self.start == "linear":
+    def _begun(self, tensors: tuple[Tensor, ...], checkpoint: Path | None) -> PairNetworks:
+        """The networks to train: from the lines of changes, from codes that change one at a time, or the best of random starts."""
+        n = len(tensors[0])
+        total = self._epochs(self.steps, n) * n
+        if self.start != "random":
             module = self._new_module(self.seed, total)
             if self.whitening_.size >= self.n_latents:
+                v, v_after, known = (part.numpy() for part in tensors)
                 lines = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1)
                 moved = lines.codes(v_after) - lines.codes(v)
-                _begin_at(module, lines.taking(matched(moved, known, self.n_latents)))
+                begin_at(module, lines.taking(matched(moved, known, self.n_latents)))
+            if self.start == "sparse":
+                kept = None if checkpoint is None else checkpoint_of_codes(checkpoint)
+                recipe = self._recipe(self.steps, n, clip_norm=1.0)
+                module.settled = settle(module, tensors, recipe, self.seed, self.device, kept)
             return module
         if self.starts == 1:
             return self._new_module(self.seed, total)
@@ -312,6 +319,10 @@ class DCRL(PairModel):
     def _epochs(self, steps: int, n: int) -> int:
         return max(1, round(steps / math.ceil(n / self.batch_size)))
 
+    def _recipe(self, steps: int, n: int, **more: Any) -> Recipe:
+        batch, rate = min(self.batch_size, n), self.learning_rate
+        return Recipe(self._epochs(steps, n), batch, rate, schedule="cosine", warm_up=0.03, held_out=0.0, **more)
+
     def _trained(
         self,
         module: PairNetworks,
@@ -323,17 +334,13 @@ class DCRL(PairModel):
     ) -> Any:
         """Minimise the loss in so many steps, in which all phases pass."""
         n = len(tensors[0])
-        epochs = self._epochs(steps, n)
-        module.total = epochs * n
-        recipe = Recipe(
-            epochs, min(self.batch_size, n), self.learning_rate, schedule="cosine", warm_up=0.03, held_out=0.0
-        )
+        module.total = self._epochs(steps, n) * n
         module.train()
         return train(
             module,
             module.loss,
             tensors,
-            recipe,
+            self._recipe(steps, n),
             seed=self.seed,
             draw=module.draw,
             device=self.device,
@@ -342,12 +349,12 @@ class DCRL(PairModel):
             log=log,
         )
 
-    def _best_time(self, v: np.ndarray, v_after: np.ndarray) -> float:
+    def _best_time(self, pairs: InterventionPairs) -> float:
         """Where a mixture of moves, each in units of its code's sd, is sharpest."""
         self.time_ = None
-        scores, step = [], max(1, len(v) // ROWS_AT_ONCE)
+        scores, step = [], max(1, len(pairs) // ROWS_AT_ONCE)
         for t in TIMES:
-            first, second = self._codes(v[::step], t), self._codes(v_after[::step], t)
+            first, second = (self._codes(part[::step], t) for part in (pairs.before, pairs.after))
             moved = (second - first) / np.maximum(first.std(axis=0), 1e-9)
             scores.append(ChangeMixture.fit(moved, self._hypotheses()).mean_log_density(moved))
         return TIMES[int(np.argmax(scores))]
@@ -373,18 +380,3 @@ class DCRL(PairModel):
         tensor = torch.from_numpy(np.asarray(rows, dtype=np.float32))
         parts = [function(part.to(self._device)).cpu() for part in tensor.split(ROWS_AT_ONCE)]
         return np.asarray(torch.cat(parts).double().numpy())
-
-
-@torch.no_grad()
-def _begin_at(module: PairNetworks, lines: Lines) -> None:
-    """Linear parts of encoder, solution functions and decoder as the lines of changes have them."""
-    size = len(lines.unmix)
-    module.encoder.skip.weight[:, :size] = torch.from_numpy(lines.unmix.T)
-    module.decoder.head.skip.weight.copy_(torch.from_numpy(np.linalg.pinv(lines.unmix).T))
-    module.decoder.head.skip.bias.zero_()
-    own = np.diag(lines.solution)
-    if module.solutions.others.any():
-        module.solutions.linear.copy_(torch.from_numpy(lines.solution.T))
-    module.solutions.networks.biases[-1][:, 0, 0] = torch.from_numpy(
-        2 * np.arctanh(np.clip(np.log(own) / 2, -0.9, 0.9))
-    )

@@ -59,7 +59,7 @@ class LinearPairs(PairModel):
             )
         lines, known = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1), self._known(pairs)
         self.lines_ = lines.taking(matched(lines.codes(v_after) - lines.codes(v), known, self.n_latents))
-        self._finish(v, v_after, known, settled=True)
+        self._finish(pairs, known, settled=True)
         _, after, hit = self._read
         self.lines_ = self.lines_.told(after, np.eye(self.n_latents + 1)[hit][:, :-1])
         return self
@@ -78,10 +78,10 @@ class LinearPairs(PairModel):
 
     # --- for PairModel -----------------------------------------------------------------------------------------------
 
-    def _codes(self, v: np.ndarray, t: float | None) -> np.ndarray:
+    def _codes(self, x: np.ndarray, t: float | None) -> np.ndarray:
         if t is not None:
             raise ValueError("LinearPairs has one code, not a trajectory of them: leave t out")
-        return self.lines_.codes(v)
+        return self.lines_.codes(self._standardised(x))
 
     def _solved(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(codes @ self.lines_.solution)

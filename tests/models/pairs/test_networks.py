@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from latentcause.models.pairs.decoders import SIGMA_MAX, SIGMA_MIN
-from latentcause.models.pairs.networks import COLDEST, FULL, HARD, LIKELIEST, PROJECTED, UNINFORMED_SD, PairNetworks
+from latentcause.models.pairs.networks import (
+    COLDEST,
+    FULL,
+    HARD,
+    LIKELIEST,
+    PROJECTED,
+    UNINFORMED_SD,
+    PairNetworks,
+    new_encoder,
+)
 from latentcause.training import seeded
 
 M, SIZE, N = 3, 4, 6
@@ -20,7 +29,7 @@ PLAIN, COLD, WITH_SOLUTIONS, LAST = 0.05, 0.2, 0.5, 0.8  # shares of the trainin
 UNKNOWN = torch.full((N,), -1)
 
 
-def networks(progress: float, hypotheses: np.ndarray = SINGLE, **settings: Any) -> PairNetworks:
+def networks(progress: float, hypotheses: np.ndarray = SINGLE, settled: bool = False, **settings: Any) -> PairNetworks:
     """Networks with all parameters drawn anew, so far through a training of 1000 pairs."""
     made_of: dict[str, Any] = {
         "decoder": "gaussian",
@@ -28,15 +37,17 @@ def networks(progress: float, hypotheses: np.ndarray = SINGLE, **settings: Any) 
         "guidance": "head",
         "sees_others": True,
         "paired": True,
-    }
+    } | settings
     with seeded(0):
+        encoder = new_encoder(SIZE, M, 8, 2, made_of["code"])
         made = PairNetworks(
-            SIZE, M, width=8, depth=2, hypotheses=torch.from_numpy(hypotheses), total=1000, **made_of | settings
+            encoder, SIZE, M, width=8, depth=2, hypotheses=torch.from_numpy(hypotheses), total=1000, **made_of
         )
         for value in made.parameters():
             torch.nn.init.normal_(value, std=0.4)
         made.log_sd.data.mul_(0.5)  # well inside its bounds
     made.seen += 1000 * progress
+    made.settled = settled
     return made.eval()
 
 
@@ -68,7 +79,7 @@ def by_hand(made: PairNetworks, rows: tuple[Tensor, ...], progress: float) -> np
 
     def intervened(i: int, code: np.ndarray) -> float:
         """-log p(e~_i | e~_-i)."""
-        if progress < FULL:
+        if progress < FULL and not made.settled:
             return 0.5 * (code[i] / UNINFORMED_SD) ** 2 + math.log(UNINFORMED_SD) + 0.5 * math.log(2 * math.pi)
         z, log_slope = (part[0, i].double().item() for part in made.solutions(torch.tensor(code[None]).float()))
         return 0.5 * z**2 - log_slope + 0.5 * math.log(2 * math.pi)
@@ -99,7 +110,7 @@ def by_hand(made: PairNetworks, rows: tuple[Tensor, ...], progress: float) -> np
             costs[n, k] = cost
     if progress < PROJECTED:
         return plain
-    if progress < FULL:
+    if progress < FULL and not made.settled:
         odds *= COLDEST ** ((FULL - progress) / (FULL - PROJECTED))
     posterior = np.exp(odds - odds.max(axis=1, keepdims=True))
     posterior /= posterior.sum(axis=1, keepdims=True)
@@ -118,8 +129,9 @@ def by_hand(made: PairNetworks, rows: tuple[Tensor, ...], progress: float) -> np
 @pytest.mark.parametrize("progress", [PLAIN, COLD, WITH_SOLUTIONS, LAST])
 @pytest.mark.parametrize("hypotheses", [SINGLE, BOTH], ids=["one", "up to two"])
 @pytest.mark.parametrize("told", [False, True])
-def test_the_loss_is_what_it_says(progress, hypotheses, told):
-    made = networks(progress, hypotheses)
+@pytest.mark.parametrize("settled", [False, True], ids=["anew", "settled"])
+def test_the_loss_is_what_it_says(progress, hypotheses, told, settled):
+    made = networks(progress, hypotheses, settled)
     known = torch.tensor([-1, 0, 2, -1, 3, len(hypotheses) - 1]) if told else UNKNOWN
     rows = batch(made, known)
     torch.testing.assert_close(
@@ -127,13 +139,28 @@ def test_the_loss_is_what_it_says(progress, hypotheses, told):
     )
 
 
-def test_phases_begin_where_they_should():
+@pytest.mark.parametrize("settled", [False, True], ids=["anew", "settled"])
+def test_phases_begin_where_they_should(settled):
     values = {}
     for progress in (0.0, 0.0999, 0.1001, 0.2999, 0.3001, 0.6499, 0.6501, 1.0):
-        made = networks(progress)
+        made = networks(progress, settled=settled)
         values[progress] = made.loss(batch(made)).mean().item()
     assert values[0.0] == values[0.0999] != values[0.1001]
-    assert values[0.2999] != values[0.3001] == values[0.6499] != values[0.6501] == values[1.0]
+    if settled:  # cold at once, and with solution functions
+        assert values[0.1001] == values[0.2999] == values[0.3001]
+    assert (values[0.2999] == values[0.3001]) == settled
+    assert values[0.3001] == values[0.6499] != values[0.6501] == values[1.0]
+
+
+@pytest.mark.parametrize("decoder", ["gaussian", "diffusion"])
+@pytest.mark.parametrize("settled", [False, True], ids=["anew", "settled"])
+def test_settled_codes_wait_for_the_decoder_at_first(decoder, settled):
+    for progress in (PLAIN, COLD, WITH_SOLUTIONS, LAST):
+        made = networks(progress, settled=settled, decoder=decoder)
+        made.loss(batch(made)).sum().backward()
+        felt = [value.grad is not None and bool(value.grad.any()) for value in made.encoder.parameters()]
+        assert not any(felt) if settled and progress == PLAIN else all(felt)
+        assert all(value.grad.any() for value in made.decoder.head.parameters())
 
 
 def test_pairs_are_counted_while_training_only():
@@ -226,23 +253,16 @@ def test_the_trajectory_is_encoded_at_the_time_of_its_noise_level():
     assert torch.equal(encode(x, torch.full((N,), 0.1)), encode(x, 0.1))
 
 
-def test_encoders_start_as_rotations():
+@pytest.mark.parametrize("code", ["finite", "trajectory"])
+def test_encoders_start_as_rotations(code):
     for size, m in ((4, 3), (3, 3), (2, 4)):
         with seeded(0):
-            made = PairNetworks(
-                size,
-                m,
-                width=4,
-                depth=1,
-                decoder="gaussian",
-                code="finite",
-                guidance="head",
-                sees_others=True,
-                hypotheses=torch.zeros(1, m),
-                paired=True,
-                total=1,
-            )
-        values = torch.linalg.svdvals(made.encoder.skip.weight)
+            made = new_encoder(size, m, 4, 1, code)
+        times = made.skip.weight[:, size:]
+        assert times.shape == (m, 2 * (code == "trajectory"))
+        assert not times.any()  # at first the time plays no part
+        values = torch.linalg.svdvals(made.skip.weight[:, :size])
         torch.testing.assert_close(values, torch.ones(min(size, m)))
-        x = torch.randn((5, size), generator=torch.Generator().manual_seed(0))
-        assert torch.equal(made.encode(x), made.encoder.skip(x))
+        x = torch.randn((5, size + times.shape[1]), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(made(x), made.skip(x))
+        assert not made(torch.zeros_like(x)).any()

@@ -43,6 +43,8 @@ class PairNetworks(nn.Module):
 
     Parameters
     ----------
+    encoder : SkipMLP
+        Of standardised observations, followed by t and t^2 where ``code`` is a trajectory.
     size, n_latents : int
         Of standardised observations, and of codes.
     width, depth : int
@@ -53,6 +55,12 @@ class PairNetworks(nn.Module):
         Without it, both halves of a pair are encoded on their own.
     total : int
         Pairs that the whole training sees.
+
+    Attributes
+    ----------
+    settled : bool
+        Codes were learned before: decoder and solution functions catch up with them first, and hypotheses are cold at once. False
+        unless set.
     """
 
     hypotheses: Tensor
@@ -60,6 +68,7 @@ class PairNetworks(nn.Module):
 
     def __init__(
         self,
+        encoder: SkipMLP,
         size: int,
         n_latents: int,
         *,
@@ -76,13 +85,7 @@ class PairNetworks(nn.Module):
         super().__init__()
         self.n_latents, self.total, self.paired, self.guidance = n_latents, total, paired, guidance
         self.has_trajectory = code == "trajectory"
-        self.encoder = SkipMLP(size + 2 * self.has_trajectory, n_latents, width, depth)
-        with torch.no_grad():
-            self.encoder.skip.weight.zero_()
-            self.encoder.skip.weight[:, :size] = torch.linalg.qr(
-                torch.randn(max(size, n_latents), max(size, n_latents))
-            )[0][:n_latents, :size]
-            self.encoder.skip.bias.zero_()
+        self.encoder, self.settled = encoder, False
         self.log_sd = nn.Parameter(torch.full((n_latents,), -2.3))
         self.odds = nn.Parameter(torch.tensor([-1.0, 2.0, 0.0]))  # of a target, by how far its code moves
         self.solutions = SolutionFunctions(n_latents, width, sees_others)
@@ -129,6 +132,8 @@ class PairNetworks(nn.Module):
         progress = float(self.seen) / self.total
         time = _time_of(log_sigma)
         mean, mean_after = self.encode(x, time), self.encode(after, time)
+        if self.settled and progress < PROJECTED:
+            mean, mean_after = mean.detach(), mean_after.detach()
         log_sd = self.log_sd.clamp(-7, 1)
         sd = log_sd.exp()
         first, second = mean + sd * noise, mean_after + sd * noise_after
@@ -158,7 +163,7 @@ class PairNetworks(nn.Module):
             cost = decoded(first[None], second[None])[0] + own.sum(1) + _divergence(mean_after, sd).sum(1)
             return cost + beside(first, second)
         odds = self.log_odds(mean_after - mean)
-        if progress < FULL:
+        if progress < FULL and not self.settled:
             odds = odds * COLDEST ** ((FULL - progress) / (FULL - PROJECTED))
         odds = torch.where((known >= 0)[:, None], 1e4 * nn.functional.one_hot(known.clamp(min=0), odds.shape[1]), odds)
         shared_sd = sd / math.sqrt(2)
@@ -180,7 +185,7 @@ class PairNetworks(nn.Module):
 
     def _intervened(self, codes_after: Tensor, hit: Tensor, shared: Tensor, second: Tensor, progress: float) -> Tensor:
         """-log p(e~_i | e~_-i, hit) of every latent, (k, n, m) or what broadcasts to it."""
-        if progress < FULL:
+        if progress < FULL and not self.settled:
             return 0.5 * (second / UNINFORMED_SD).square() + math.log(UNINFORMED_SD) + HALF_LOG_2PI
         if int(hit.sum(-1).max()) > 1:  # the others' codes differ between hypotheses
             log_slope, shift = self.solutions.at(codes_after.flatten(0, 1))
@@ -188,6 +193,17 @@ class PairNetworks(nn.Module):
         else:  # e~_-i are the shared ones wherever i is hit
             log_slope, shift = self.solutions.at(shared)
         return 0.5 * (log_slope.exp() * second + shift).square() - log_slope + HALF_LOG_2PI
+
+
+def new_encoder(size: int, n_latents: int, width: int, depth: int, code: CodeKind) -> SkipMLP:
+    """The encoder of standardised observations (n, size): linear at first, and a random rotation."""
+    encoder = SkipMLP(size + 2 * (code == "trajectory"), n_latents, width, depth)
+    most = max(size, n_latents)
+    with torch.no_grad():
+        encoder.skip.weight.zero_()
+        encoder.skip.weight[:, :size] = torch.linalg.qr(torch.randn(most, most))[0][:n_latents, :size]
+        encoder.skip.bias.zero_()
+    return encoder
 
 
 def _divergence(mean: Tensor, sd: Tensor) -> Tensor:

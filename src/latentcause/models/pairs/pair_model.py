@@ -74,8 +74,8 @@ class PairModel(BaseEstimator, ABC):
         """Learn from pairs and return the model."""
 
     @abstractmethod
-    def _codes(self, v: np.ndarray, t: float | None) -> np.ndarray:
-        """Noise codes (n, m) of standardised observations."""
+    def _codes(self, x: np.ndarray, t: float | None) -> np.ndarray:
+        """Noise codes (n, m) of observations (n, *shape)."""
 
     @abstractmethod
     def _solved(self, codes: np.ndarray) -> np.ndarray:
@@ -107,11 +107,11 @@ class PairModel(BaseEstimator, ABC):
         ValueError
             For observations of another shape, values that are no numbers, and a time outside [0, 1] or of a code that has none.
         """
-        return self._frame(self._solved(self._codes(self._standard(x), t)))
+        return self._frame(self._solved(self._codes(self._read_in(x), t)))
 
     def noise(self, x: Any, t: float | None = None) -> pd.DataFrame:
         """The noise codes (n, m): the part of each causal variable that no other one explains."""
-        return self._frame(self._codes(self._standard(x), t))
+        return self._frame(self._codes(self._read_in(x), t))
 
     def infer_targets(self, pairs: InterventionPairs) -> pd.DataFrame:
         """Probabilities (n, k) of what each intervention hit: a column for each latent, for two as "a;b", and for "none".
@@ -120,7 +120,7 @@ class PairModel(BaseEstimator, ABC):
         """
         self.check_fitted()
         check_pairs("infer_targets", pairs)
-        before, after = (self._codes(self._standard(part), None) for part in halves(pairs))
+        before, after = (self._codes(self._read_in(part), None) for part in halves(pairs))
         moved = after - before
         labels = self._hypothesis_names()
         probabilities, known = self.mixture_.probabilities(moved), self._known(pairs)
@@ -145,10 +145,8 @@ class PairModel(BaseEstimator, ABC):
         ValueError
             For an unknown latent, a wrong number of values, and what `encode` refuses.
         """
-        self.check_fitted()
-        x = read_observations(x, self.shape_, self.columns_)
-        v = self._standard(x)
-        codes = self._codes(v, None)
+        x = self._read_in(x)
+        v, codes = self._standardised(x), self._codes(x, None)
         changed = self._noise_for(codes, self._wanted(do, len(v)))
         edited = self.whitening_.inverse(v + self._decoded(changed) - self._decoded(codes))
         return self._observations(edited + x.reshape(len(v), -1) - self.whitening_.inverse(v))
@@ -316,9 +314,9 @@ class PairModel(BaseEstimator, ABC):
         number = {target: self._hypothesis_of(target) for target in set(pairs.targets)}
         return np.array([number[target] for target in pairs.targets])
 
-    def _finish(self, v: np.ndarray, v_after: np.ndarray, known: np.ndarray, settled: bool) -> None:
+    def _finish(self, pairs: InterventionPairs, known: np.ndarray, settled: bool) -> None:
         """Fit the mixture of moves; keep what graph and mechanisms are read from; find latents that are not what they should be."""
-        first, second = (self._codes(part, None) for part in (v, v_after))
+        first, second = (self._codes(part, None) for part in (pairs.before, pairs.after))
         self.mixture_ = ChangeMixture.fit(second - first, self._hypotheses())
         probabilities = self.mixture_.probabilities(second - first)
         probabilities[known >= 0] = np.eye(len(self.mixture_.hypotheses))[known[known >= 0]]
@@ -378,11 +376,14 @@ class PairModel(BaseEstimator, ABC):
         if values["reading"] is not None:
             self.__dict__["reading_"] = values["reading"]
 
-    def _standard(self, x: Any) -> np.ndarray:
-        """Standardised observations (n, r)."""
+    def _read_in(self, x: Any) -> np.ndarray:
+        """Observations (n, *shape) that a user gives."""
         self.check_fitted()
-        values = read_observations(x, self.shape_, self.columns_)
-        return self.whitening_(values.reshape(len(values), -1))
+        return read_observations(x, self.shape_, self.columns_)
+
+    def _standardised(self, x: np.ndarray) -> np.ndarray:
+        """Standardised observations (n, r)."""
+        return self.whitening_(x.reshape(len(x), -1))
 
     def _wanted(self, do: Mapping[str, Any], n: int) -> dict[int, np.ndarray]:
         wanted = {}
