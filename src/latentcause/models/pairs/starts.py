@@ -53,7 +53,7 @@ def settle(
 ) -> bool:
     """Train the encoder until its codes change one at a time (`SingleChanges`), and give them mean 0 and variance 1.
 
-    Where they do from the start, nothing is trained; where training hardly helps, as with noisy measurements, codes stay
+    Where they do from the start, nothing is trained; where training hardly helps, as often with noisy measurements, codes stay
     as they were. Tells whether they are new. ``tensors`` are standardised observations before and after, and the numbers of known
     hypotheses (n,), -1 where unknown.
     """
