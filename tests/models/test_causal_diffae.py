@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from image_systems import CHAIN, chain_images, measured, quarters
 from latentcause import CausalDiffAE, CausalGraph, LabelledImages, datasets, load, save
 from latentcause.models.causal_autoencoder import CausalAutoencoder
+from latentcause.models.image_diffusion import ImageDiffusion
 from latentcause.scm import LinearMechanism, Shift
 
 BOUNDS = {"ink": (12.0, 28.0), "intensity": (64.0, 255.0)}
@@ -166,22 +167,40 @@ def test_guidance_costs_a_second_pass_only_where_there_is_some(quick, monkeypatc
     assert sorted(calls) == [False] * quick.steps + [True] * quick.steps
 
 
-def test_guidance_acts_on_what_do_touches_and_not_on_what_follows(of_chain):
-    # In the chain a -> b -> c, without a's own change b and c still change.
-    def moved(guidance, do):
-        images = of_chain.counterfactual(HELD_OUT, do, HELD_OUT.labels, guidance=guidance)
-        return (measured(images) - measured(HELD_OUT.pixels)).abs().mean()
+def test_guidance_takes_out_what_do_touches_and_not_what_follows(of_chain, monkeypatch):
+    asked = []
+    edited = ImageDiffusion.edited
 
-    plain, none = moved(1.0, {"a": 50.0}), moved(0.0, {"a": 50.0})
-    assert none["a"] < 0.7 * plain["a"]
-    assert none["b"] > 0.6 * plain["b"]
+    def seen(self, images, told, wanted, without=()):
+        asked.append((told, wanted, list(without)))
+        return edited(self, images, told, wanted, without)
+
+    monkeypatch.setattr(ImageDiffusion, "edited", seen)
+    few = HELD_OUT.subset(slice(4))
+    do = {"b": 60.0, "a": 50.0}
+    of_chain.counterfactual(few, do, few.labels, guidance={"a": 1.5, "c": 3.0})
+    told, wanted, [(without, weight)] = asked.pop()  # c is not done, and b has weight 1
+    assert weight == 1.5
+    torch.testing.assert_close(without[:, 0], told[:, 0])
+    torch.testing.assert_close(without[:, 1:], wanted[:, 1:])
+    assert (wanted - told).abs().amin() > 1e-3
+    of_chain.counterfactual(few, do, few.labels, guidance=0.5)
+    told, wanted, pairs = asked.pop()
+    for column, (without, weight) in zip((1, 0), pairs, strict=True):
+        assert weight == 0.5
+        others = [j for j in range(3) if j != column]
+        torch.testing.assert_close(without[:, column], told[:, column])
+        torch.testing.assert_close(without[:, others], wanted[:, others])
+    for same in ({"a": 1.0}, {"c": 3.0}, {}):
+        of_chain.counterfactual(few, {"a": 50.0}, few.labels, guidance=same)
+        assert asked.pop()[2] == []
+    with pytest.raises(ValueError, match="guidance speaks of 'd', which is no factor: it knows a, b, c"):
+        of_chain.counterfactual(few, {"a": 50.0}, guidance={"d": 2.0})
+
+
+def test_without_its_change_the_last_factor_stays_as_it_is(of_chain):
     last = of_chain.counterfactual(HELD_OUT, {"c": 50.0}, HELD_OUT.labels, guidance=0.0)
     np.testing.assert_allclose(last, HELD_OUT.pixels, atol=1e-5)  # nothing follows from c
-    for same in ({"a": 1.0}, {"b": 3.0}, {}):
-        assert moved(same, {"a": 50.0}).equals(plain)
-    assert moved({"a": 0.0}, {"a": 50.0}).equals(none)
-    with pytest.raises(ValueError, match="guidance speaks of 'd', which is no factor: it knows a, b, c"):
-        of_chain.counterfactual(HELD_OUT, {"a": 50.0}, guidance={"d": 2.0})
 
 
 def test_samples_and_files_know_guidance_by_factor(quick, tmp_path, monkeypatch):
