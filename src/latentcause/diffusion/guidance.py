@@ -84,8 +84,6 @@ class ObservedDenoiser(Denoiser):
     ----------
     worst_residual : float
         Largest share of a right-hand side that the solver has left so far.
-    refused_share : float
-        Share of all rows so far, at all times, where V was no covariance: moments stood in, or without them the pull was cut short.
 
     Raises
     ------
@@ -112,7 +110,9 @@ class ObservedDenoiser(Denoiser):
 
     @property
     def refused_share(self) -> float:
-        """0 before the first row."""
+        """Share of all rows so far, at all times, where V was no covariance: moments stood in, or without them the pull was cut
+        short. 0 before the first row.
+        """
         return self._refused / max(1, self._rows)
 
     def __call__(self, x_t: Tensor, t: Tensor | float) -> Prediction:
