@@ -26,9 +26,9 @@ class SingleChanges(nn.Module):
     -.1 sum_i log mean r_i, for every code has to change in its share of the pairs; .1 times how far the fourth moment of a code
     before is above that of a Gaussian, because a spike changes rarely too; and .1 times the squared correlations before.
 
-    The noises of a causal model have these properties wherever interventions are perfect, and functions of one noise alone are
-    the only codes that have, up to those that the network can't express (compare Theorem 1 of Brehmer et al. 2022). There is
-    no likelihood in it, and so nothing to be traded for a change.
+    Where interventions are perfect, functions of one noise of the causal model each are such codes (compare Theorem 1 of Brehmer et
+    al. 2022). There is no likelihood in it, and so nothing to be traded for a change. A code that holds two noises while
+    two others hold the same one is a local minimum, seen where a noise is hard to read off the observations.
 
     Parameters
     ----------
