@@ -196,6 +196,8 @@ def test_guidance_takes_out_what_do_touches_and_not_what_follows(of_chain, monke
         assert asked.pop()[2] == []
     with pytest.raises(ValueError, match="guidance speaks of 'd', which is no factor: it knows a, b, c"):
         of_chain.counterfactual(few, {"a": 50.0}, guidance={"d": 2.0})
+    with pytest.raises(ValueError, match="guidance is nan for a: give a number"):
+        of_chain.counterfactual(few, {"a": 50.0}, guidance=float("nan"))
 
 
 def test_without_its_change_the_last_factor_stays_as_it_is(of_chain):

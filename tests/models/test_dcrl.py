@@ -339,6 +339,7 @@ def test_steps_are_passes_over_the_pairs(data, few):
         ({"mechanisms": "tree"}, "mechanisms='tree': choose one of linear, spline"),
         ({"code": "trajectory", "decoder": "gaussian"}, "a Gaussian decoder has no trajectory"),
         ({"starts": 2}, 'starts are random rotations: use start="random"'),
+        ({"paired": False}, 'start="sparse" is learned from what changes in pairs: with paired=False use'),
         ({"steps": 0}, "steps, batch_size, width, depth, starts and directions must be at least 1"),
         ({"directions": 0}, "steps, batch_size, width, depth, starts and directions must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: give a positive number"),

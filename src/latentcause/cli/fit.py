@@ -176,7 +176,7 @@ def fit(
         int | None,
         typer.Option(
             min=1,
-            help="Random starts, of which the best goes on; default: one start, from the closed form.",
+            help="Random starts, of which the best goes on; default: one, from the closed form and what changes.",
             rich_help_panel=METHOD_DCRL,
         ),
     ] = None,

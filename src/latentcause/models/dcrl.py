@@ -40,7 +40,8 @@ class DCRL(PairModel):
     (``guidance="head"``; the paper's way is ``"diffusion"``). Observations are standardised here.
 
     The family in one frame: ``decoder="gaussian"`` is ILCM (Brehmer et al. 2022); with ``context="none"`` besides, the
-    disentangling dVAE (Locatello et al. 2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
+    disentangling dVAE (Locatello et al. 2020) with this posterior; with ``paired=False`` (and
+    ``start="random"``), a beta-VAE of weight 1.
 
     Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
     pendulum disentanglement was .2, and all latents were reported as mixed. Believe them only where known targets confirm it.
@@ -267,6 +268,10 @@ class DCRL(PairModel):
             raise ValueError("steps, batch_size, width, depth, starts and directions must be at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate}: give a positive number, such as 3e-3")
+        if not self.paired and self.start != "random":
+            raise ValueError(
+                f'start="{self.start}" is learned from what changes in pairs: with paired=False use start="random"'
+            )
         if self.starts > 1 and self.start != "random":
             raise ValueError('starts are random rotations: use start="random", or starts=1')
 

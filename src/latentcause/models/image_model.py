@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -184,6 +185,9 @@ class ImageModel(BaseEstimator, ABC):
                     f"guidance speaks of {unknown[0]!r}, which is no factor: it knows {', '.join(self.code_.names)}"
                 )
         weights = guidance if isinstance(guidance, Mapping) else dict.fromkeys(do, guidance)
+        for name, weight in weights.items():
+            if not math.isfinite(weight):
+                raise ValueError(f"guidance is {weight} for {name}: give a number, 1 for none")
         return {name: float(weights[name]) for name in do if weights.get(name, 1.0) != 1}
 
     def _without(self, name: str, factual: Tensor, changed: Tensor) -> Tensor:

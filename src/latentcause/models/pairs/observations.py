@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,19 @@ def check_pairs(what: str, pairs: Any) -> None:
         raise TypeError(
             f"{what} takes InterventionPairs, not {type(pairs).__name__}: InterventionPairs(before, after), or the "
             "attribute pairs of SimulatedPairs"
+        )
+
+
+def warn_of_rank(moved: np.ndarray, m: int) -> None:
+    """A warning, to whoever called ``fit``, where changes (n, r) vary in fewer directions than there are latents."""
+    squares = np.linalg.eigvalsh(moved.T.astype(np.float64) @ moved)
+    rank = int((squares > 1e-8 * squares.max(initial=0)).sum())
+    if rank < m:
+        warnings.warn(
+            f"the changes after - before have rank {rank}, less than n_latents={m}: unless the mixing is nonlinear, "
+            f"{m - rank} of them will stay idle",
+            UserWarning,
+            stacklevel=4,
         )
 
 

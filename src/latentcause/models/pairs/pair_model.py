@@ -21,7 +21,7 @@ from latentcause.discovery.pairs import PairsResult, from_pairs
 from latentcause.graph import CausalGraph
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.linear_reading import LinearReading
-from latentcause.models.pairs.observations import check_pairs, halves, read_observations
+from latentcause.models.pairs.observations import check_pairs, halves, read_observations, warn_of_rank
 from latentcause.models.pairs.whitening import Whitening
 from latentcause.scm import StructuralCausalModel
 
@@ -263,16 +263,7 @@ class PairModel(BaseEstimator, ABC):
         self.shape_, self.columns_ = pairs.shape, pairs.names
         self.whitening_ = Whitening.of(before, after, most or (IMAGE_DIRECTIONS if pairs.is_images else None))
         v, v_after = self.whitening_(before), self.whitening_(after)
-        moved = (v_after - v)[:: max(1, len(v) // MOST_ROWS)].astype(np.float64)
-        squares = np.linalg.eigvalsh(moved.T @ moved)
-        rank = int((squares > 1e-8 * squares.max(initial=0)).sum())
-        if rank < m:
-            warnings.warn(
-                f"the changes after - before have rank {rank}, less than n_latents={m}: unless the mixing is nonlinear, "
-                f"{m - rank} of them will stay idle",
-                UserWarning,
-                stacklevel=3,
-            )
+        warn_of_rank((v_after - v)[:: max(1, len(v) // MOST_ROWS)], m)
         numbered = (f"z{k}" for k in range(m + len(pairs.latents)))
         free = [name for name in numbered if name not in pairs.latents]
         self.names_ = (*pairs.latents, *free[: m - len(pairs.latents)])
