@@ -44,7 +44,7 @@ def fitted_prior(model: SVGDM, observations: GriddedObservations, checkpoint: Pa
     likelier than the ones before, since the lengths are fitted by Whittle's likelihood.
 
     Where there is a ``checkpoint``, the state after each round is kept beside it, in a file of its name and ``.rounds``, and rounds
-    go on from there to the identical result; also to more of them than were asked for then.
+    go on from there to the same result (to rounding); also to more of them than were asked for then.
 
     Raises
     ------

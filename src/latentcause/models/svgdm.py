@@ -165,7 +165,7 @@ class SVGDM(BaseEstimator):
         ----------
         observations : GriddedObservations
         checkpoint : Path, optional
-            File from which an interrupted training goes on, to the identical result; rounds keep theirs beside it, in files of
+            File from which an interrupted training goes on, to the same result; rounds keep theirs beside it, in files of
             its name and ``.rounds`` or the number of a round.
         log : Path, optional
             Folder for the losses, see `latentcause.training.train`.
