@@ -215,7 +215,7 @@ class PairModel(BaseEstimator, ABC):
         targets = [labels[k] for k in hit]
         return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=SPLINE_EFFECT)
 
-    _min_effect: float = 0.1  # least effect of an edge of linear mechanisms
+    _min_effect: float = 0.03  # least effect of an edge of linear mechanisms: codes of networks err by about as much
     _read: tuple[np.ndarray, np.ndarray, np.ndarray]  # codes before and after, and what was hit
 
     def _straight(self, codes: np.ndarray) -> np.ndarray:
