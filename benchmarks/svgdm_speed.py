@@ -9,7 +9,8 @@ Limits of memory: 4 GB.
 Time to a CRPS: `latentcause.datasets.nonlinear_three`, scenarios VFO and LFO, one truth a seed. A ladder of budgets for each
 method; the score is the CRPS of the draws as they are, sum |x - y| / n - sum |x - x'| / (2 n^2), in which few draws and
 dependent ones cost something (the fair CRPS of the other cases takes that out). The reference is the highest rung of NUTS. A
-method's time is that of its lowest rung from which on its mean CRPS is within 3 % of the reference. Learning, which serves all
+method's time is that of its lowest rung from which on its mean CRPS is within 3 % of the reference. SVGDM draws by its default
+steps and by few of them, which a CRPS hardly feels. Learning, which serves all
 observations, is shown beside: so many posteriors pay for it.
 
 ``--only`` takes ``rasters``, and the names of methods.
@@ -40,11 +41,14 @@ SCENARIOS = ("VFO", "LFO")
 WITHIN = 1.03
 LADDERS: dict[str, tuple[int, ...]] = {
     "NUTS": (50, 100, 200, 400, 1000),  # steps of warm-up of one chain, and as many draws
-    "SVGDM, learned": (25, 50, 100, 200, 400),  # draws
+    "SVGDM, learned": (25, 50, 100, 200, 400),  # draws, by the default steps
+    "SVGDM, learned, 12 steps": (25, 50, 100, 200, 400),
     "SVGDM, moments": (50, 200),
     "ADVI, full rank": (300, 1000, 3000),  # steps
 }
+FEW_STEPS = 12  # chosen on truths of seeds 900 to 903
 LEARNED_FROM, ADVI_DRAWS = 20_000, 400
+Model = tuple[lc.SVGDM, float]
 
 
 def rows(seeds: Sequence[int], only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
@@ -99,10 +103,11 @@ def measured(scores: str, side: int) -> None:
 def times_to_a_crps(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     system = lc.datasets.nonlinear_three()
     told = [system.observe(scenario, torch.Generator().manual_seed(seed)) for scenario in SCENARIOS for seed in seeds]
-    print(f"\n{'method':18} {'budget':>7} {'CRPS':>8} {'CPU-s':>8} {'learning':>9}")
+    print(f"\n{'method':24} {'budget':>7} {'CRPS':>8} {'CPU-s':>8} {'learning':>9}")
     ladders: dict[str, list[dict[str, Any]]] = {}
+    models: dict[str, Model] = {}
     for method in methods:
-        sample, learning_s = sampler(method, system, told[0][1], seeds[0])
+        sample, learning_s = sampler(method, system, told[0][1], seeds[0], models)
         for budget in LADDERS[method]:
             start = time.process_time()
             draws = [sample(observations, budget) for _, observations in told]
@@ -110,7 +115,7 @@ def times_to_a_crps(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[di
             crps = float(np.mean([score(z, y.numpy()) for z, (y, _) in zip(draws, told, strict=True)]))
             row = {"method": method, "budget": budget, "crps": crps, "cpu_s": cpu_s, "learning_s": learning_s}
             ladders.setdefault(method, []).append(row)
-            print(f"{method:18} {budget:7} {crps:8.4f} {cpu_s:8.2f} {learning_s:9.1f}", flush=True)
+            print(f"{method:24} {budget:7} {crps:8.4f} {cpu_s:8.2f} {learning_s:9.1f}", flush=True)
             yield row
     if "NUTS" in ladders:
         reference = ladders["NUTS"][-1]["crps"]
@@ -123,9 +128,9 @@ def times_to_a_crps(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[di
 
 
 def sampler(
-    method: str, system: Any, observations: lc.GriddedObservations, seed: int
+    method: str, system: Any, observations: lc.GriddedObservations, seed: int, models: dict[str, Model]
 ) -> tuple[Callable[[lc.GriddedObservations, int], np.ndarray], float]:
-    """(observations, budget) -> draws (n, d, points), and the CPU-seconds of what is learned once."""
+    """(observations, budget) -> draws (n, d, points), and the CPU-seconds of what is learned once; ``models`` keeps that."""
     graph, fields = system.graph, system.fields
 
     def array(dataset: Any) -> np.ndarray:
@@ -141,11 +146,18 @@ def sampler(
             .fit(seen)
             .sample_posterior(ADVI_DRAWS, generator=seed)
         ), 0.0
-    scores = "learned" if method == "SVGDM, learned" else "gaussian"
-    start = time.process_time()
-    model = lc.SVGDM(graph, fields, scores=scores, draws=LEARNED_FROM, device="cpu", seed=seed).fit(observations)
-    learning_s = time.process_time() - start
-    return lambda seen, budget: array(model.sample_posterior(budget, generator=seed, observations=seen)), learning_s
+    scores = "gaussian" if method == "SVGDM, moments" else "learned"
+    if scores not in models:
+        start = time.process_time()
+        model = lc.SVGDM(graph, fields, scores=scores, draws=LEARNED_FROM, device="cpu", seed=seed).fit(observations)
+        models[scores] = model, time.process_time() - start
+    model, learning_s = models[scores]
+    steps = FEW_STEPS if method.endswith(f"{FEW_STEPS} steps") else lc.SVGDM(graph, fields).steps
+
+    def draws(seen: lc.GriddedObservations, budget: int) -> np.ndarray:
+        return array(model.set_params(steps=steps).sample_posterior(budget, generator=seed, observations=seen))
+
+    return draws, learning_s
 
 
 def score(z: np.ndarray, y: np.ndarray) -> float:
