@@ -8,9 +8,10 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from latentcause import CausalGraph, GriddedObservations
-from latentcause.datasets import three_fields
+from latentcause.datasets import random_field_system, three_fields
 from latentcause.fields import JointGaussian, StructuralFields, White
 from latentcause.models.baselines.fields import NUTS, NodeByNode, VariationalFields
+from latentcause.models.baselines.fields.log_posterior import LogPosterior
 from latentcause.observation import Observation, identity
 
 needs_pyro = pytest.mark.skipif(importlib.util.find_spec("pyro") is None, reason="needs pyro-ppl (extra bench)")
@@ -40,6 +41,26 @@ def test_nuts_draws_from_the_posterior():
     mean, covariance = moments(found)
     np.testing.assert_allclose(mean, exact()[0], atol=0.12)
     np.testing.assert_allclose(covariance, exact()[1], atol=0.08)
+
+
+def test_chains_start_where_bounded_noises_have_a_density():
+    system = random_field_system(6, 8, "gamma", sites=8, seed=0)
+    _, observations = system.observe("half", torch.Generator().manual_seed(0))
+    target = LogPosterior(system.fields, observations, 0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn((20, target.size), generator=generator, dtype=torch.float64)
+    assert not torch.isfinite(target(drawn)).all()
+    starts = torch.stack([target.start(generator) for _ in range(5)])
+    assert torch.isfinite(target(starts)).all()
+
+
+@needs_pyro
+def test_nuts_with_bounded_noises():
+    system = random_field_system(3, 3, "gamma", sites=4, seed=0)
+    _, observations = system.observe("half", torch.Generator().manual_seed(0))
+    found = NUTS(system.graph, system.fields, warm_up=50, chains=1).fit(observations).sample_posterior(20, generator=0)
+    z = torch.from_numpy(np.stack([found[node].to_numpy() for node in system.graph.nodes], 1))
+    assert torch.isfinite(system.fields.log_density(z)).all()
 
 
 @needs_pyro

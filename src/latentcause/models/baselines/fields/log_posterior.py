@@ -73,6 +73,14 @@ class LogPosterior:
         """z (n, d, *shape) of u (n, size)."""
         return (self.mean + u @ self.factor.mT).reshape(-1, *self.shape)
 
+    def start(self, generator: torch.Generator) -> Tensor:
+        """u (size,) of positive density: a standard normal draw, or that of a draw from the prior, where noises are bounded."""
+        u = torch.randn(self.size, generator=generator, dtype=torch.float64)
+        if torch.isfinite(self(u[None])).all():
+            return u
+        z = self.prior.sample(1, generator).double().flatten()
+        return torch.linalg.solve_triangular(self.factor, (z - self.mean)[:, None], upper=False)[:, 0]
+
     def __call__(self, u: Tensor) -> Tensor:
         """(n,) of u (n, size)."""
         z = self.fields(u)

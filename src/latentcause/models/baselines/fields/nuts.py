@@ -88,7 +88,7 @@ class NUTS(BaseEstimator):
         generator = generator if isinstance(generator, torch.Generator) else torch.Generator().manual_seed(generator)
         kept = []
         for _ in range(self.chains):
-            start = {"u": torch.randn(target.size, generator=generator, dtype=torch.float64)}
+            start = {"u": target.start(generator)}
             kernel = infer.NUTS(potential_fn=lambda at: -target(at["u"][None])[0], full_mass=False)
             each = -(-n // self.chains) * self.thin
             with seeded(int(torch.randint(2**31, (), generator=generator))):
