@@ -200,7 +200,8 @@ class PairModel(BaseEstimator, ABC):
     def reading_(self) -> LinearReading | PairsResult:
         """How the graph was read: weights and tests of linear mechanisms; or targets, tests and what is left open.
 
-        Linear mechanisms are read from noise codes (`LinearReading`), splines from how the variables of `encode` answer to
+        Linear mechanisms are read from noise codes (`LinearReading`; effects count from .03 sd per sd on, in `LinearPairs` from
+        .02, and weaker edges are missed), splines from how the variables of `encode` answer to
         interventions (`latentcause.discovery.from_pairs`).
         """
         self.check_fitted()
