@@ -44,7 +44,8 @@ class DCRL(PairModel):
     ``start="random"``), a beta-VAE of weight 1.
 
     Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
-    pendulum disentanglement was .2, and all latents were reported as mixed. Believe them only where known targets confirm it.
+    pendulum disentanglement was .2, and all latents were reported as mixed. Right targets do not confirm them: a code that changes
+    with its factor alone may still go up and down with it.
 
     Parameters
     ----------
