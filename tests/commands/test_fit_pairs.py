@@ -110,7 +110,7 @@ def test_dcrl_takes_its_options_and_says_that_it_did_not_settle(home: Path) -> N
     done = run("fit", home / "pairs.npz", *QUICK, *named, "--out", out)
     assert done.exit_code == 0, done.output
     settings = json.loads((out / "summary.json").read_text())["settings"]
-    expected = {"n_latents": 4, "steps": 6, "decoder": "gaussian", "start": "random", "starts": 2, "seed": 3}
+    expected = {"n_latents": 4, "steps": 6, "decoder": "gaussian", "start": "flow", "starts": 2, "seed": 3}
     assert settings.items() >= expected.items()
     assert "note: the changes after - before have rank 3, less than n_latents=4" in done.stderr
     assert "not converged (" in done.stdout

@@ -17,7 +17,7 @@ from latentcause.metrics import mean_correlation_coefficient
 from latentcause.metrics.pairs import matched_latents, pair_scores
 from latentcause.models.dcrl import TIMES
 from latentcause.models.pairs.networks import PairNetworks
-from latentcause.models.pairs.single_changes import SingleChanges
+from latentcause.models.pairs.pair_likelihood import PairLikelihood
 from latentcause.models.pairs.starts import checkpoint_of_codes
 
 SYSTEM = pair_system(3, seed=1)
@@ -96,7 +96,7 @@ def test_a_model_blind_to_pairs_or_other_noises_knows_less(data, fitted):
     assert correlation(alone.encode(HELD.pairs.before)) < 0.95
 
 
-@pytest.mark.parametrize("start", ["linear", "sparse"])
+@pytest.mark.parametrize("start", ["linear", "flow"])
 def test_the_start_is_that_of_the_lines(data, start):
     """After a step too small to count, codes and variables are those of `LinearPairs`: where it is exact, nothing is sparser."""
     linear = LinearPairs(3).fit(data.pairs)
@@ -107,17 +107,17 @@ def test_the_start_is_that_of_the_lines(data, start):
     np.testing.assert_allclose(model.decode(model.encode(x)), x, atol=0.15)
 
 
-def test_where_the_mixing_bends_codes_that_change_one_at_a_time_come_first(bent):
+def test_where_the_mixing_bends_codes_of_a_flow_come_first(bent):
     """By a closed form alone, others than the target keep changing: measured, .64 of the targets against .81."""
     settings = LEARNS | {"steps": 400, "batch_size": 128, "learning_rate": 6e-3, "decoder": "gaussian"}
     held = BENT.draw(2000, seed=9)
-    linear, sparse = (DCRL(3, start=start, **settings).fit(bent.pairs) for start in ("linear", "sparse"))
-    assert sparse.module_.settled
+    linear, flow = (DCRL(3, start=start, **settings).fit(bent.pairs) for start in ("linear", "flow"))
+    assert flow.module_.settled
     assert not linear.module_.settled
-    by_linear, by_sparse = (pair_scores(model, held) for model in (linear, sparse))
-    assert by_sparse.target_accuracy > by_linear.target_accuracy + 0.08
-    assert by_sparse.counterfactual_r2 > by_linear.counterfactual_r2 + 0.03
-    codes = correlation(linear.encode(held.pairs.before), held), correlation(sparse.encode(held.pairs.before), held)
+    by_linear, by_flow = (pair_scores(model, held) for model in (linear, flow))
+    assert by_flow.target_accuracy > by_linear.target_accuracy + 0.08
+    assert by_flow.counterfactual_r2 > by_linear.counterfactual_r2 + 0.03
+    codes = correlation(linear.encode(held.pairs.before), held), correlation(flow.encode(held.pairs.before), held)
     assert codes[1] > codes[0] + 0.02
 
 
@@ -270,7 +270,7 @@ def test_both_trainings_go_on_to_the_same_result_where_they_were_cut_off(bent, t
     settings = LEARNS | {"steps": 240, "batch_size": 250, "learning_rate": 1e-2, "decoder": "gaussian"}
     whole = DCRL(3, **settings).fit(pairs)
     assert whole.module_.settled
-    calls = {SingleChanges: 0, PairNetworks: 0}
+    calls = {PairLikelihood: 0, PairNetworks: 0}
 
     def cut_off(kind, loss):
         def counted(module, batch):
@@ -335,11 +335,11 @@ def test_steps_are_passes_over_the_pairs(data, few):
         ({"code": "long"}, "code='long': choose one of finite, trajectory"),
         ({"guidance": "none"}, "guidance='none': choose one of head, diffusion"),
         ({"context": "all"}, "context='all': choose one of others, none"),
-        ({"start": "ica"}, "start='ica': choose one of sparse, linear, random"),
+        ({"start": "ica"}, "start='ica': choose one of flow, linear, random"),
         ({"mechanisms": "tree"}, "mechanisms='tree': choose one of linear, spline"),
         ({"code": "trajectory", "decoder": "gaussian"}, "a Gaussian decoder has no trajectory"),
-        ({"starts": 2}, 'starts are random rotations: use start="random"'),
-        ({"paired": False}, 'start="sparse" is learned from what changes in pairs: with paired=False use'),
+        ({"starts": 2, "start": "linear"}, 'start="linear" has one start, the lines of changes'),
+        ({"paired": False}, 'start="flow" is learned from what changes in pairs: with paired=False use'),
         ({"steps": 0}, "steps, batch_size, width, depth, starts and directions must be at least 1"),
         ({"directions": 0}, "steps, batch_size, width, depth, starts and directions must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: give a positive number"),

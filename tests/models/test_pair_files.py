@@ -76,7 +76,7 @@ def graph_of(model: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:z:UserWarning")
 @pytest.mark.filterwarnings("ignore:hardly any:UserWarning")
 @pytest.mark.filterwarnings("ignore:too few pairs:UserWarning")
-@pytest.mark.parametrize("start", ["sparse", "random"])
+@pytest.mark.parametrize("start", ["flow", "random"])
 def test_a_loaded_model_of_images_is_the_saved_one(start: Any, drawn: SimulatedPairs, tmp_path: Path) -> None:
     patterns = np.random.default_rng(0).random((3, 2 * 5 * 6))
     before, after = (

@@ -173,13 +173,13 @@ def fit(
         Decoder, typer.Option(help="How codes tell observations.", rich_help_panel=METHOD_DCRL)
     ] = Decoder.diffusion,
     starts: Annotated[
-        int | None,
+        int,
         typer.Option(
             min=1,
-            help="Random starts, of which the best goes on; default: one, from the closed form and what changes.",
+            help="Where codes start, if not at the closed form alone; the most likely are kept.",
             rich_help_panel=METHOD_DCRL,
         ),
-    ] = None,
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Seed = 0,
     out: Out = Path("out/fit"),
@@ -198,8 +198,7 @@ def fit(
             "seed": seed,
         }
         if method is Method.dcrl:
-            chosen |= {"steps": steps, "decoder": decoder.value, "device": device}
-            chosen |= {} if starts is None else {"start": "random", "starts": starts}
+            chosen |= {"steps": steps, "decoder": decoder.value, "starts": starts, "device": device}
         fit_pairs(PairFitRequest(data, method.value, chosen, out, held_out, checkpoint))
         return
     if graph is None:

@@ -27,7 +27,7 @@ from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.io import output_folder, save
 from latentcause.models.dcrl import DCRL
 from latentcause.models.linear_pairs import LinearPairs
-from latentcause.models.pairs.starts import checkpoint_of_codes
+from latentcause.models.pairs.starts import checkpoints_beside
 
 Model = DCRL | LinearPairs
 METHODS: dict[str, type[DCRL] | type[LinearPairs]] = {"dcrl": DCRL, "linear-pairs": LinearPairs}
@@ -68,7 +68,7 @@ def fit_pairs(request: PairFitRequest) -> None:
         found = measure_held_out(model, tested)
         _write(folder, request, model, training, found, graph, table, notes, seconds)
     if request.checkpoint is not None:
-        for file in (request.checkpoint, checkpoint_of_codes(request.checkpoint)):
+        for file in (request.checkpoint, *checkpoints_beside(request.checkpoint)):
             file.unlink(missing_ok=True)
     say(
         f"{type(model).__name__} of {len(training)} pairs in {seconds:.1f} s, {state_of(model)}; {len(tested)} pairs held out"

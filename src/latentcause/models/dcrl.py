@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from latentcause.data.intervention_pairs import InterventionPairs
-from latentcause.models.linear_pairs import matched
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.lines import Lines, directions_of
 from latentcause.models.pairs.networks import CodeKind, DecoderKind, Guidance, PairNetworks, new_encoder
 from latentcause.models.pairs.pair_model import PairModel
-from latentcause.models.pairs.starts import ROWS_AT_ONCE, begin_at, checkpoint_of_codes, encoded, settle
+from latentcause.models.pairs.starts import ROWS_AT_ONCE, begin_at, encoded, lines_of, settle, with_flow
 from latentcause.threads import threads_for
 from latentcause.training import Recipe, resolve_device, seeded, train
 
@@ -59,13 +58,14 @@ class DCRL(PairModel):
         What solution functions see: all other noises, or nothing (independent latents).
     paired : bool
         Whether the model knows that x and x~ belong together.
-    start : {"sparse", "linear", "random"}
-        The encoder's linear part at first: that of `LinearPairs`, or a random rotation. With "sparse", where `LinearPairs` leaves
-        others than the target changing, the encoder goes on to learn codes that change one at a time (`SingleChanges`),
-        in as many steps as follow: where mixing or mechanisms are not linear, that decides.
+    start : {"flow", "linear", "random"}
+        The encoder's linear part at first: that of `LinearPairs`, or a random rotation. With "flow", where `LinearPairs` leaves
+        others than the target changing, codes are those of an invertible network, found by the likelihood of the pairs
+        (`PairLikelihood`) in as many steps as follow, and kept: where mixing or mechanisms are not linear, that decides.
+        Observations of more directions than latents are first given as many `Coordinates`.
     starts : int
-        Random rotations that are tried for a third of the steps each; the one of lowest loss goes on. Merged latents show
-        in the loss, without labels.
+        Flows (the first begins at the lines of `LinearPairs`, the others anywhere), or random rotations that are tried for a third
+        of the steps each; the one of lowest loss goes on. Merged latents show in the loss, without labels.
     steps, batch_size, learning_rate : training
         Of whole passes over the pairs, as many as come nearest to ``steps``, and one at least.
     width, depth : int
@@ -98,7 +98,7 @@ class DCRL(PairModel):
         guidance: Guidance = "head",
         context: Literal["others", "none"] = "others",
         paired: bool = True,
-        start: Literal["sparse", "linear", "random"] = "sparse",
+        start: Literal["flow", "linear", "random"] = "flow",
         starts: int = 1,
         steps: int = 1500,
         batch_size: int = 512,
@@ -245,6 +245,9 @@ class DCRL(PairModel):
         self.history_, self.time_, self.refit_ = values["history"], values["time"], values["refit"]
         self.module_ = self._new_module(self.seed, 1)
         weights = {name.removeprefix("module."): torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        if "encoder.flow.mixing" in weights:
+            spread, has_coordinates = torch.from_numpy(self.whitening_.spread), "encoder.coordinates.mean" in weights
+            with_flow(self.module_, spread, self.width, self.depth, has_coordinates)
         self.module_.load_state_dict(weights)
         self.module_.to(resolve_device(self.device)).eval()
 
@@ -256,7 +259,7 @@ class DCRL(PairModel):
             "code": ("finite", "trajectory"),
             "guidance": ("head", "diffusion"),
             "context": ("others", "none"),
-            "start": ("sparse", "linear", "random"),
+            "start": ("flow", "linear", "random"),
             "mechanisms": ("linear", "spline"),
         }
         for name, known in choices.items():
@@ -273,8 +276,10 @@ class DCRL(PairModel):
             raise ValueError(
                 f'start="{self.start}" is learned from what changes in pairs: with paired=False use start="random"'
             )
-        if self.starts > 1 and self.start != "random":
-            raise ValueError('starts are random rotations: use start="random", or starts=1')
+        if self.starts > 1 and self.start == "linear":
+            raise ValueError(
+                'start="linear" has one start, the lines of changes: use start="flow" or "random", or starts=1'
+            )
 
     def _new_module(self, seed: int, total: int) -> PairNetworks:
         with seeded(seed):
@@ -294,20 +299,27 @@ class DCRL(PairModel):
             )
 
     def _begun(self, tensors: tuple[Tensor, ...], checkpoint: Path | None) -> PairNetworks:
-        """The networks to train: from the lines of changes, from codes that change one at a time, or the best of random starts."""
+        """The networks to train: from the lines of changes, from the most likely flow, or the best of random starts."""
         n = len(tensors[0])
         total = self._epochs(self.steps, n) * n
         if self.start != "random":
             module = self._new_module(self.seed, total)
             if self.whitening_.size >= self.n_latents:
-                v, v_after, known = (part.numpy() for part in tensors)
-                lines = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1)
-                moved = lines.codes(v_after) - lines.codes(v)
-                begin_at(module, lines.taking(matched(moved, known, self.n_latents)))
-            if self.start == "sparse":
-                kept = None if checkpoint is None else checkpoint_of_codes(checkpoint)
-                recipe = self._recipe(self.steps, n, clip_norm=1.0)
-                module.settled = settle(module, tensors, recipe, self.seed, self.device, kept)
+                arrays = (part.numpy() for part in tensors)
+                begin_at(module, lines_of(*arrays, hypotheses=module.hypotheses, seed=self.seed))
+            if self.start == "flow":
+                settle(
+                    module,
+                    tensors,
+                    torch.from_numpy(self.whitening_.spread),
+                    self._recipe(self.steps, n, clip_norm=20.0),
+                    width=self.width,
+                    depth=self.depth,
+                    starts=self.starts,
+                    seed=self.seed,
+                    device=self.device,
+                    checkpoint=checkpoint,
+                )
             return module
         if self.starts == 1:
             return self._new_module(self.seed, total)

@@ -34,11 +34,3 @@ class SkipMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (..., outputs) of inputs (..., size)."""
         return self.skip(x) + self.last(self.hidden(x))
-
-    @torch.no_grad()
-    def standardise(self, mean: Tensor, sd: Tensor) -> None:
-        """Make outputs f into (f - mean) / sd, both (outputs,)."""
-        for layer in (self.skip, self.last):
-            layer.weight.div_(sd[:, None])
-            layer.bias.div_(sd)
-        self.skip.bias.sub_(mean / sd)

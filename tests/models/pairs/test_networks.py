@@ -9,17 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from latentcause.models.pairs.coordinates import Coordinates
 from latentcause.models.pairs.decoders import SIGMA_MAX, SIGMA_MIN
+from latentcause.models.pairs.flow_codes import FlowEncoder, late_part
 from latentcause.models.pairs.networks import (
     COLDEST,
     FULL,
     HARD,
     LIKELIEST,
     PROJECTED,
+    SURELY,
     UNINFORMED_SD,
     PairNetworks,
     new_encoder,
 )
+from latentcause.networks.coupling_flow import CouplingFlow
 from latentcause.training import seeded
 
 M, SIZE, N = 3, 4, 6
@@ -118,8 +122,9 @@ def by_hand(made: PairNetworks, rows: tuple[Tensor, ...], progress: float) -> np
     if progress >= HARD:
         return costs[np.arange(len(x)), posterior.argmax(axis=1)]
     mean_posterior = posterior.mean(axis=0)
-    if progress >= FULL:  # the likeliest alone are looked at
-        least = np.sort(posterior, axis=1)[:, -min(LIKELIEST, len(hypotheses))]
+    if progress >= FULL or made.settled:  # the likeliest alone are looked at
+        most = SURELY if made.settled else LIKELIEST
+        least = np.sort(posterior, axis=1)[:, -min(most, len(hypotheses))]
         posterior = np.where(posterior >= least[:, None], posterior, 0)
         posterior /= posterior.sum(axis=1, keepdims=True)
     entropy = -(posterior * np.log(np.maximum(posterior, 1e-300))).sum(axis=1)
@@ -153,14 +158,24 @@ def test_phases_begin_where_they_should(settled):
 
 
 @pytest.mark.parametrize("decoder", ["gaussian", "diffusion"])
-@pytest.mark.parametrize("settled", [False, True], ids=["anew", "settled"])
-def test_settled_codes_wait_for_the_decoder_at_first(decoder, settled):
+@pytest.mark.parametrize("code", ["finite", "trajectory"])
+def test_codes_of_a_flow_are_kept_and_all_else_learns(decoder, code):
+    if (decoder, code) == ("gaussian", "trajectory"):
+        pytest.skip("a Gaussian decoder has no trajectory")
     for progress in (PLAIN, COLD, WITH_SOLUTIONS, LAST):
-        made = networks(progress, settled=settled, decoder=decoder)
+        made = networks(progress, decoder=decoder, code=code)
+        with seeded(0):
+            coordinates = Coordinates(torch.ones(SIZE), M, 8, 1, 1)
+            late = late_part(SIZE, M, 8, 1) if code == "trajectory" else None
+            made.take(FlowEncoder(coordinates, CouplingFlow(M, 2, 8), late), made.solutions)
         made.loss(batch(made)).sum().backward()
-        felt = [value.grad is not None and bool(value.grad.any()) for value in made.encoder.parameters()]
-        assert not any(felt) if settled and progress == PLAIN else all(felt)
-        assert all(value.grad.any() for value in made.decoder.head.parameters())
+        kept = {name for name, value in made.named_parameters() if value.grad is None or not value.grad.any()}
+        frozen = {name for name, _ in made.named_parameters() if "flow." in name or "coordinates." in name}
+        assert frozen <= kept
+        assert "log_sd" not in kept
+        assert "decoder.log_sd" not in kept
+        assert late is None or "encoder.late.last.weight" not in kept
+        assert ("solutions.linear" in kept) == (progress == PLAIN)
 
 
 def test_pairs_are_counted_while_training_only():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentcause.diffusion import Denoiser, DPMSolver, Prediction, VarianceExploding, times
+from latentcause.models.pairs.flow_codes import FlowHead
 from latentcause.networks.skip_mlp import SkipMLP
 
 SIGMA_MIN, SIGMA_MAX = 0.02, 5.0  # of noise, in units of the standardised observations
@@ -23,7 +24,7 @@ class PairDecoder(nn.Module, ABC):
 
     Attributes
     ----------
-    head : SkipMLP
+    head : SkipMLP or FlowHead
         g(e), the mean.
     log_sd : Parameter (d,)
         Of x about it.
@@ -31,7 +32,7 @@ class PairDecoder(nn.Module, ABC):
 
     def __init__(self, size: int, code_size: int, width: int, depth: int) -> None:
         super().__init__()
-        self.head = SkipMLP(code_size, size, width, depth)
+        self.head: SkipMLP | FlowHead = SkipMLP(code_size, size, width, depth)
         self.log_sd = nn.Parameter(torch.full((size,), -1.0))
 
     @abstractmethod

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentcause.models.pairs.decoders import SIGMA_MAX, SIGMA_MIN, DiffusionDecoder, GaussianDecoder
+from latentcause.models.pairs.flow_codes import FlowEncoder, FlowHead
 from latentcause.models.pairs.solution_functions import SolutionFunctions
 from latentcause.networks.skip_mlp import SkipMLP
 
@@ -22,6 +23,7 @@ PROJECTED, FULL, HARD = (
     0.65,
 )  # shares of the training at which the phases begin; before the first, no projection
 LIKELIEST = 6  # hypotheses that a pair is decoded under once solution functions are learned
+SURELY = 2  # that many, once codes are settled
 COLDEST = 0.02  # inverse temperature of the target posterior at first
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 UNINFORMED_SD = 2.0  # of the intervened noise, before solution functions are learned
@@ -43,7 +45,7 @@ class PairNetworks(nn.Module):
 
     Parameters
     ----------
-    encoder : SkipMLP
+    encoder : SkipMLP or FlowEncoder
         Of standardised observations, followed by t and t^2 where ``code`` is a trajectory.
     size, n_latents : int
         Of standardised observations, and of codes.
@@ -59,8 +61,7 @@ class PairNetworks(nn.Module):
     Attributes
     ----------
     settled : bool
-        Codes were learned before: decoder and solution functions catch up with them first, and hypotheses are cold at once. False
-        unless set.
+        Codes were learned before, and are kept: hypotheses are cold at once.
     """
 
     hypotheses: Tensor
@@ -68,7 +69,7 @@ class PairNetworks(nn.Module):
 
     def __init__(
         self,
-        encoder: SkipMLP,
+        encoder: SkipMLP | FlowEncoder,
         size: int,
         n_latents: int,
         *,
@@ -85,7 +86,8 @@ class PairNetworks(nn.Module):
         super().__init__()
         self.n_latents, self.total, self.paired, self.guidance = n_latents, total, paired, guidance
         self.has_trajectory = code == "trajectory"
-        self.encoder, self.settled = encoder, False
+        self.settled = False
+        self.encoder: SkipMLP | FlowEncoder = encoder
         self.log_sd = nn.Parameter(torch.full((n_latents,), -2.3))
         self.odds = nn.Parameter(torch.tensor([-1.0, 2.0, 0.0]))  # of a target, by how far its code moves
         self.solutions = SolutionFunctions(n_latents, width, sees_others)
@@ -93,6 +95,14 @@ class PairNetworks(nn.Module):
         self.decoder = kind(size, n_latents, width, depth)
         self.register_buffer("hypotheses", hypotheses.float())
         self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+
+    def take(self, encoder: FlowEncoder, solutions: SolutionFunctions) -> None:
+        """Codes that were learned before, with the way back from them and their solution functions."""
+        self.encoder, self.solutions, self.settled = encoder, solutions, True
+        self.decoder.head = FlowHead(encoder)
+        for part in (encoder.flow, encoder.coordinates):
+            if part is not None:
+                part.requires_grad_(False)
 
     # --- what is encoded ---------------------------------------------------------------------------------------------
 
@@ -132,8 +142,6 @@ class PairNetworks(nn.Module):
         progress = float(self.seen) / self.total
         time = _time_of(log_sigma)
         mean, mean_after = self.encode(x, time), self.encode(after, time)
-        if self.settled and progress < PROJECTED:
-            mean, mean_after = mean.detach(), mean_after.detach()
         log_sd = self.log_sd.clamp(-7, 1)
         sd = log_sd.exp()
         first, second = mean + sd * noise, mean_after + sd * noise_after
@@ -169,7 +177,8 @@ class PairNetworks(nn.Module):
         shared_sd = sd / math.sqrt(2)
         shared = (mean + mean_after) / 2 + shared_sd * noise
         together = _divergence((mean + mean_after) / 2, shared_sd)
-        kept = 1 if progress >= HARD else min(LIKELIEST, odds.shape[1]) if progress >= FULL else odds.shape[1]
+        several = SURELY if self.settled else LIKELIEST if progress >= FULL else odds.shape[1]
+        kept = 1 if progress >= HARD else min(several, odds.shape[1])
         chosen_odds, chosen = odds.topk(kept, dim=1)
         hit = self.hypotheses[chosen.T]
         codes, codes_after = torch.lerp(shared, first, hit), torch.lerp(shared, second, hit)

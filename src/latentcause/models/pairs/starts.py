@@ -1,22 +1,30 @@
-"""Where the training of `PairNetworks` starts: at the lines of changes, and at codes that change one at a time."""
+"""Where the training of `PairNetworks` starts: at the lines of changes, and at the codes of the most likely flow."""
 
 from __future__ import annotations
 
 import copy
+from glob import escape
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentcause.models.linear_pairs import matched
+from latentcause.models.pairs.coordinates import Coordinates, neighbours
+from latentcause.models.pairs.flow_codes import FlowEncoder, late_part
 from latentcause.models.pairs.lines import Lines
 from latentcause.models.pairs.networks import PairNetworks
-from latentcause.models.pairs.single_changes import SingleChanges
-from latentcause.training import Recipe, train
+from latentcause.models.pairs.pair_likelihood import PairLikelihood
+from latentcause.networks.coupling_flow import CouplingFlow
+from latentcause.networks.skip_mlp import SkipMLP
+from latentcause.training import Recipe, seeded, train
 
 ROWS_AT_ONCE = 8192
 MOMENTS_OF = 20_000  # pairs, for the scale of codes and what changes beside the target
 EXACT = 0.1  # of a change beside the target, for each other code: below it lines are right but for a few wrong pairs
+FINEST = 0.05  # change that counts as one half, in sds of the code
+LAYERS, WIDTH = 8, 64  # of the flow
 WORTH = 0.2  # share of the changes beside the target that training has to take away
 
 
@@ -31,10 +39,12 @@ def encoded(module: PairNetworks, v: Tensor, t: float = 0.0) -> Tensor:
 @torch.no_grad()
 def begin_at(module: PairNetworks, lines: Lines) -> None:
     """Linear parts of encoder, solution functions and decoder as the lines of changes have them."""
-    size = len(lines.unmix)
-    module.encoder.skip.weight[:, :size] = torch.from_numpy(lines.unmix.T)
-    module.decoder.head.skip.weight.copy_(torch.from_numpy(np.linalg.pinv(lines.unmix).T))
-    module.decoder.head.skip.bias.zero_()
+    size, encoder, head = len(lines.unmix), module.encoder, module.decoder.head
+    if not (isinstance(encoder, SkipMLP) and isinstance(head, SkipMLP)):
+        raise TypeError("these networks have learned their codes already")
+    encoder.skip.weight[:, :size] = torch.from_numpy(lines.unmix.T)
+    head.skip.weight.copy_(torch.from_numpy(np.linalg.pinv(lines.unmix).T))
+    head.skip.bias.zero_()
     own = np.diag(lines.solution)
     if module.solutions.others.any():
         module.solutions.linear.copy_(torch.from_numpy(lines.solution.T))
@@ -43,42 +53,127 @@ def begin_at(module: PairNetworks, lines: Lines) -> None:
     )
 
 
-def checkpoint_of_codes(checkpoint: Path) -> Path:
-    """The file in which `settle` keeps its state, beside that of the whole training: run.codes.pt for run.pt."""
-    return checkpoint.with_suffix(".codes" + checkpoint.suffix)
+def checkpoint_of_codes(checkpoint: Path, part: str = "codes") -> Path:
+    """A file in which `settle` keeps a state, beside that of the whole training: run.codes.pt for run.pt."""
+    return checkpoint.with_suffix(f".{part}{checkpoint.suffix}")
+
+
+def checkpoints_beside(checkpoint: Path) -> list[Path]:
+    """The files of that kind that are there."""
+    return sorted(checkpoint.parent.glob(f"{escape(checkpoint.stem)}.co*{escape(checkpoint.suffix)}"))
+
+
+def beside(first: Tensor, second: Tensor, hypotheses: Tensor, known: Tensor) -> float:
+    """What changes beside the target, for each other code: mean over pairs of codes (n, m), known hypotheses or -1 (n,).
+
+    A change of d sds of the codes before counts d^2 / (d^2 + .05^2) (Geman and McClure 1987); of an unknown target, the hypothesis
+    that explains most.
+    """
+    sd = first.std(0, correction=0).clamp(min=1e-6)
+    changed = ((second - first) / sd).square()
+    changed = changed / (changed + FINEST**2)
+    explained = changed @ hypotheses.T
+    own = torch.where(known >= 0, explained.gather(1, known.clamp(min=0)[:, None])[:, 0], explained.amax(1))
+    return float((changed.sum(1) - own).mean()) / max(1, first.shape[1] - 1)
 
 
 def settle(
-    module: PairNetworks, tensors: tuple[Tensor, ...], recipe: Recipe, seed: int, device: str, checkpoint: Path | None
+    module: PairNetworks,
+    tensors: tuple[Tensor, ...],
+    spread: Tensor,
+    recipe: Recipe,
+    *,
+    width: int,
+    depth: int,
+    starts: int,
+    seed: int,
+    device: str,
+    checkpoint: Path | None,
 ) -> bool:
-    """Train the encoder until its codes change one at a time (`SingleChanges`), and give them mean 0 and variance 1.
+    """Give the networks codes in which one number at a time changes: those of the most likely flow (`PairLikelihood`).
 
-    Where they do from the start, nothing is trained; where training hardly helps, as often with noisy measurements, codes stay
-    as they were. Tells whether they are new. ``tensors`` are standardised observations before and after, and the numbers of known
-    hypotheses (n,), -1 where unknown.
+    Where the codes do so from the start, nothing is trained; where training hardly helps, as often with noisy measurements, they
+    stay as they were. Tells whether they are new. Of ``starts`` flows the first begins at the lines of changes, the others
+    anywhere; the likelihood chooses. Observations of more numbers than there are latents are first given as many `Coordinates`.
+
+    Parameters
+    ----------
+    tensors
+        Standardised observations (n, r) before and after, and the numbers of known hypotheses (n,), -1 where unknown.
+    spread : Tensor (r,)
+        sds of the standardised directions, in the unit of the observations.
     """
-    n = len(tensors[0])
-    changes = SingleChanges(module.encoder, module.encode, module.hypotheses, recipe.max_epochs * n)
+    v, v_after, known = tensors
+    n, m = len(v), module.n_latents
     some = tuple(part[:: max(1, n // MOMENTS_OF)] for part in tensors)
-    at_first = changes.beside(some)
-    if at_first < EXACT:
+    hypotheses = module.hypotheses.cpu()
+    at_first = beside(encoded(module, some[0]), encoded(module, some[1]), hypotheses, some[2])
+    if at_first < EXACT or v.shape[1] < m:
         return False
-    weights = copy.deepcopy(module.encoder.state_dict())
-    train(
-        changes,
-        changes.loss,
-        tensors,
-        recipe,
-        seed=seed,
-        draw=changes.draw,
-        device=device,
-        label="codes",
-        checkpoint=checkpoint,
-    )
-    changes.to("cpu")  # where the module still is, but for the encoder
-    if changes.beside(some) > (1 - WORTH) * at_first:
-        module.encoder.load_state_dict(weights)
+    total = recipe.max_epochs * n
+
+    def kept(part: str) -> Path | None:
+        return None if checkpoint is None else checkpoint_of_codes(checkpoint, part)
+
+    def trained(learner: Coordinates | PairLikelihood, rows: tuple[Tensor, ...], label: str, part: str) -> float:
+        result = train(
+            learner,
+            learner.loss,
+            rows,
+            recipe,
+            seed=seed,
+            draw=learner.draw,
+            device=device,
+            label=label,
+            checkpoint=kept(part),
+        )
+        learner.to("cpu")
+        return result.history[-1]["train_loss"]
+
+    coordinates, rows = None, [v, v_after]
+    if v.shape[1] > m:
+        with seeded(seed):
+            coordinates = Coordinates(spread, m, width, depth, total)
+        near = neighbours(torch.cat([v, v_after]), spread).chunk(2)
+        trained(coordinates, (v, v_after, *near), "coordinates", "coordinates")
+        coordinates.standardise(some[0])
+        with torch.no_grad():
+            rows = [torch.cat([coordinates(p) for p in part.split(ROWS_AT_ONCE)]) for part in rows]
+    found = []
+    for k in range(starts):
+        with seeded(seed + k):
+            flow, solutions = CouplingFlow(m, LAYERS, WIDTH), copy.deepcopy(module.solutions)
+        if k == 0:
+            lines = lines_of(*(part.numpy() for part in (*rows, known)), hypotheses=hypotheses, seed=seed)
+            flow.begin_at(torch.from_numpy(lines.unmix).float())
+        likelihood = PairLikelihood(flow, solutions, hypotheses, total)
+        label = "codes" if starts == 1 else f"codes, start {k + 1} of {starts}"
+        loss = trained(likelihood, (*rows, known), label, "codes" if k == 0 else f"codes{k + 1}")
+        found.append((loss, k, likelihood))
+    best = min(found, key=lambda entry: entry[:2])[2]
+    with torch.no_grad():
+        first, second = (best.flow(part[:: max(1, n // MOMENTS_OF)])[0] for part in rows)
+    if beside(first, second, hypotheses, some[2]) > (1 - WORTH) * at_first:
         return False
-    codes = encoded(module, some[0])
-    module.encoder.standardise(codes.mean(0), codes.std(0))
+    module.take(FlowEncoder(coordinates, best.flow, _late(module, v.shape[1], width, depth, seed)), best.solutions)
     return True
+
+
+def with_flow(module: PairNetworks, spread: Tensor, width: int, depth: int, has_coordinates: bool) -> None:
+    """Give networks the parts that `settle` gives them, with no values yet: for a file to fill."""
+    with seeded(0):
+        coordinates = Coordinates(spread, module.n_latents, width, depth, 1) if has_coordinates else None
+        flow = CouplingFlow(module.n_latents, LAYERS, WIDTH)
+    module.take(FlowEncoder(coordinates, flow, _late(module, len(spread), width, depth, 0)), module.solutions)
+
+
+def _late(module: PairNetworks, size: int, width: int, depth: int, seed: int) -> SkipMLP | None:
+    with seeded(seed):
+        return late_part(size, module.n_latents, width, depth) if module.has_trajectory else None
+
+
+def lines_of(v: np.ndarray, v_after: np.ndarray, known: np.ndarray, *, hypotheses: Tensor, seed: int) -> Lines:
+    """The lines of changes, in the order that known targets give them."""
+    m = hypotheses.shape[1]
+    lines = Lines.fit(v, v_after, m, seed, bool((hypotheses.sum(1) > 1).any()))
+    return lines.taking(matched(lines.codes(v_after) - lines.codes(v), known, m))

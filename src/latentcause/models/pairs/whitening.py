@@ -61,6 +61,11 @@ class Whitening:
         """r."""
         return self.forward.shape[1]
 
+    @property
+    def spread(self) -> np.ndarray:
+        """sds (r,) of the directions, in the unit of x."""
+        return np.asarray(np.linalg.norm(self.backward, axis=1))
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(n, r) float32 of rows (n, d)."""
         parts = np.array_split(x, 1 + x.size // NUMBERS)
