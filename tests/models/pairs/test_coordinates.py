@@ -6,7 +6,16 @@ import torch
 import torch._dynamo  # (the first optimiser loads it, and it sets an environment variable)
 from torch import Tensor
 
-from latentcause.models.pairs.coordinates import CHANGES, FAINTEST, JITTER, LENGTH, UNIT, Coordinates, neighbours
+from latentcause.models.pairs.coordinates import (
+    CHANGES,
+    FAINTEST,
+    FREE,
+    JITTER,
+    STRAIGHT,
+    UNIT,
+    Coordinates,
+    neighbours,
+)
 from latentcause.training import Recipe, seeded, train
 
 R, M, TOTAL = 6, 2, 1000
@@ -44,7 +53,7 @@ def test_the_loss_is_what_it_says(progress):
         wrong = ((seen - moved) ** 2 * weight).sum() / ((moved**2 * weight).sum() + FAINTEST)
         length = sum((((u[i] - beside[i]) ** 2) / u.var(0)).sum() for i in (k, 5 + k)) / 2
         unit = (u.var(0).log() ** 2).sum()
-        expected = error / 2 + CHANGES * wrong + LENGTH * (1 - progress) * length + UNIT * unit
+        expected = error / 2 + CHANGES * wrong + STRAIGHT * (FREE / STRAIGHT) ** progress * length + UNIT * unit
         assert float(found[k]) == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-SHORT, LONG = 0.5, 4.0  # frequencies of the decoder's first layer, per sd of a coordinate
+SHORT, LONG = 0.5, 1.5  # frequencies of the decoder's first layer, per sd of a coordinate
 JITTER = 0.005  # of coordinates in training, in their sds
-CHANGES, LENGTH, UNIT = 0.5, 2.0, 0.01  # weights beside the error
+CHANGES, UNIT = 2.0, 0.01  # weights beside the error
+STRAIGHT, FREE = 1000.0, 0.3  # weight of the length at first and at last
 FAINTEST = 0.05  # change of an observation, as a share of the variance of all, that others are measured by
 NEIGHBOURS, POOL = 4, 20_000
 ROWS = 2000  # whose neighbours are looked for at once
@@ -20,11 +21,11 @@ class Coordinates(nn.Module):
 
     Its loss for a pair, over the principal directions of v in the square root of their sds, is
 
-        |v^ - v|^2 + |v^~ - v~|^2  +  .5 |(v^~ - v^) - (v~ - v)|^2 / |v~ - v|^2  +  weight * sum_k mean (u'_k - u_k)^2 / var u_k.
+        |v^ - v|^2 + |v^~ - v~|^2  +  2 |(v^~ - v^) - (v~ - v)|^2 / |v~ - v|^2  +  weight * sum_k mean (u'_k - u_k)^2 / var u_k.
 
     The second term gives every intervention the same say, also one that moves few pixels. In the last one u' are coordinates of a
-    near neighbour of v: a curve that winds through the space of codes is long beside its extent, and later steps would have to
-    straighten it. Its weight falls to 0.
+    near neighbour of v: a curve that winds through the space of codes is long beside its extent, and crosses others there, so that
+    codes have to jump. Its weight falls from 1000, where coordinates are all but linear, to .3.
 
     Parameters
     ----------
@@ -90,9 +91,9 @@ class Coordinates(nn.Module):
         error = ((found - both).square() @ self.weight).reshape(2, n).sum(0)
         change, wrong = ((part[n:] - part[:n]).square() @ self.weight for part in (both, found - both))
         length = ((u - beside).square() / variance).sum(1).reshape(2, n).mean(0)
-        left = max(0.0, 1 - float(self.seen) / self.total)
+        straight = STRAIGHT * (FREE / STRAIGHT) ** min(1.0, float(self.seen) / self.total)
         unit = variance.log().square().sum()
-        return error / 2 + CHANGES * wrong / (change + FAINTEST) + LENGTH * left * length + UNIT * unit
+        return error / 2 + CHANGES * wrong / (change + FAINTEST) + straight * length + UNIT * unit
 
 
 @torch.no_grad()
