@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latentcause.progress import progress
+
 SHORT, LONG = 0.5, 1.5  # frequencies of the decoder's first layer, per sd of a coordinate
 JITTER = 0.005  # of coordinates in training, in their sds
 CHANGES, UNIT = 2.0, 0.01  # weights beside the error
@@ -103,11 +105,13 @@ def neighbours(v: Tensor, spread: Tensor) -> Tensor:
     pool = scaled[:: max(1, len(v) // POOL)]
     rows = torch.arange(len(v))[:: max(1, len(v) // POOL)]
     squares, found = pool.square().sum(1), []
-    for start in range(0, len(v), ROWS):
-        part = scaled[start : start + ROWS]
-        nearest = (squares - 2 * part @ pool.T).topk(min(NEIGHBOURS + 1, len(pool)), dim=1, largest=False).indices
-        turn = 1 + torch.arange(start, start + len(part)) % (nearest.shape[1] - 1)
-        found.append(rows[nearest[torch.arange(len(part)), turn]])
+    with progress("neighbours", len(v), "rows") as report:
+        for start in range(0, len(v), ROWS):
+            part = scaled[start : start + ROWS]
+            nearest = (squares - 2 * part @ pool.T).topk(min(NEIGHBOURS + 1, len(pool)), dim=1, largest=False).indices
+            turn = 1 + torch.arange(start, start + len(part)) % (nearest.shape[1] - 1)
+            found.append(rows[nearest[torch.arange(len(part)), turn]])
+            report(start + len(part), start + len(part))
     return v[torch.cat(found)]
 
 
