@@ -34,13 +34,14 @@ class DCRL(PairModel):
     conditioned on the code says how well x and x~ are told by it. `PairNetworks` has the loss and its phases.
 
     In the paper codes learn through the diffusion alone: so flexible a decoder forgives codes in which more than the target moves,
-    because it can model what is left open, and codes stay mixed where the mixing is not linear. So, by default, codes first
-    learn through the Gaussian head that preconditions the diffusion, and through the diffusion itself in the last phase
-    (``guidance="head"``; the paper's way is ``"diffusion"``). Observations are standardised here.
+    because it can model what is left open, and codes stay mixed where the mixing is not linear. So, by default, codes are those of
+    an invertible network that makes the pairs likely (``start``). Where they learn through a decoder, they first do so through the
+    Gaussian head that preconditions the diffusion, and through the diffusion itself in the last phase (``guidance="head"``; the
+    paper's way is ``"diffusion"``). Observations are standardised here.
 
-    The family in one frame: ``decoder="gaussian"`` is ILCM (Brehmer et al. 2022); with ``context="none"`` besides, the
-    disentangling dVAE (Locatello et al. 2020) with this posterior; with ``paired=False`` (and
-    ``start="random"``), a beta-VAE of weight 1.
+    The family in one frame: ``decoder="gaussian"`` with codes that learn through it (``start="random"``, or the lines of
+    ``start="linear"``) is ILCM (Brehmer et al. 2022); with ``context="none"`` besides, the disentangling dVAE (Locatello et al.
+    2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
 
     Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
     pendulum disentanglement was .2, and all latents were reported as mixed. Right targets do not confirm them: a code that changes
