@@ -44,8 +44,8 @@ class DCRL(PairModel):
     2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
 
     Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
-    pendulum disentanglement was .2, and all latents were reported as mixed. Right targets do not confirm them: a code that changes
-    with its factor alone may still go up and down with it.
+    pendulum disentanglement was .2, and latents were reported as mixed and as never hit. In trials the codes of angle and light
+    were right, those of the shadow were not.
 
     Parameters
     ----------
