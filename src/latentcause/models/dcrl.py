@@ -44,8 +44,7 @@ class DCRL(PairModel):
     2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
 
     Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
-    pendulum disentanglement was .2, and latents were reported as mixed and as never hit. In trials the codes of angle and light
-    were right, those of the shadow were not.
+    pendulum disentanglement was .2, and latents were reported as mixed and as never hit.
 
     Parameters
     ----------
@@ -62,7 +61,8 @@ class DCRL(PairModel):
     start : {"flow", "linear", "random"}
         The encoder's linear part at first: that of `LinearPairs`, or a random rotation. With "flow", where `LinearPairs` leaves
         others than the target changing, codes are those of an invertible network, found by the likelihood of the pairs
-        (`PairLikelihood`) in as many steps as follow, and kept: where mixing or mechanisms are not linear, that decides.
+        (`PairLikelihood`) in as many steps as follow, and kept unless they hardly help: where mixing or mechanisms are not linear,
+        that decides. With fewer directions of observations than latents there is no flow.
         Observations of more directions than latents are first given as many `Coordinates`.
     starts : int
         Flows (the first begins at the lines of `LinearPairs`, the others anywhere), or random rotations that are tried for a third

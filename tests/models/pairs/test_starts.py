@@ -221,7 +221,15 @@ def test_training_that_was_cut_off_goes_on_to_the_same_codes(tmp_path, monkeypat
 def test_the_states_of_codes_lie_beside_that_of_the_training(tmp_path):
     assert checkpoint_of_codes(Path("out/run.v1.pt")) == Path("out/run.v1.codes.pt")
     assert checkpoint_of_codes(Path("run"), "coordinates") == Path("run.coordinates")
-    for name in ("run.pt", "run.codes.pt", "run.codes2.pt", "run.coordinates.pt", "run2.codes.pt", "other.pt"):
+    for name in (
+        "run.pt",
+        "run.codes.pt",
+        "run.codes2.pt",
+        "run.coordinates.pt",
+        "run2.codes.pt",
+        "run.copy.pt",
+        "run.codes.pth",
+    ):
         (tmp_path / name).touch()
     found = [file.name for file in checkpoints_beside(tmp_path / "run.pt")]
     assert found == ["run.codes.pt", "run.codes2.pt", "run.coordinates.pt"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from glob import escape
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,9 @@ def checkpoint_of_codes(checkpoint: Path, part: str = "codes") -> Path:
 
 
 def checkpoints_beside(checkpoint: Path) -> list[Path]:
-    """The files of that kind that are there."""
-    return sorted(checkpoint.parent.glob(f"{escape(checkpoint.stem)}.co*{escape(checkpoint.suffix)}"))
+    """The files of that kind that are there, and no others: they are deleted in the end."""
+    name = re.compile(re.escape(checkpoint.stem) + r"\.(codes\d*|coordinates)" + re.escape(checkpoint.suffix))
+    return sorted(file for file in checkpoint.parent.glob("*") if name.fullmatch(file.name))
 
 
 def beside(first: Tensor, second: Tensor, hypotheses: Tensor, known: Tensor) -> float:
