@@ -247,8 +247,8 @@ class DCRL(PairModel):
         self.module_ = self._new_module(self.seed, 1)
         weights = {name.removeprefix("module."): torch.from_numpy(array.copy()) for name, array in arrays.items()}
         if "encoder.flow.mixing" in weights:
-            spread, has_coordinates = torch.from_numpy(self.whitening_.spread), "encoder.coordinates.mean" in weights
-            with_flow(self.module_, spread, self.width, self.depth, has_coordinates)
+            spread, curve = torch.from_numpy(self.whitening_.spread), weights.get("encoder.coordinates.curve")
+            with_flow(self.module_, spread, self.width, self.depth, None if curve is None else len(curve))
         self.module_.load_state_dict(weights)
         self.module_.to(resolve_device(self.device)).eval()
 

@@ -164,7 +164,7 @@ def test_codes_of_a_flow_are_kept_and_all_else_learns(decoder, code):
     for progress in (PLAIN, COLD, WITH_SOLUTIONS, LAST):
         made = networks(progress, decoder=decoder, code=code)
         with seeded(0):
-            coordinates = Coordinates(torch.ones(SIZE), M, 8, 1, 1)
+            coordinates = Coordinates(torch.ones(SIZE), M, 1, 8, 1)
             late = late_part(SIZE, M, 8, 1) if code == "trajectory" else None
             made.take(FlowEncoder(coordinates, CouplingFlow(M, 2, 8), late), made.solutions)
         made.loss(batch(made)).sum().backward()

@@ -10,6 +10,7 @@ import torch
 import torch._dynamo  # (the first optimiser loads it, and it sets an environment variable)
 from torch import Tensor
 
+import latentcause.models.pairs.contrastive_codes as contrast
 import latentcause.models.pairs.starts as starts_module
 from latentcause.datasets.pairs.system import pair_system
 from latentcause.models.pairs.lines import Lines
@@ -149,7 +150,9 @@ def test_where_lines_leave_others_changing_a_flow_is_learned_and_kept(code):
     assert learned == {name for name, _ in made.named_parameters() if "flow." in name}
 
 
-def test_more_numbers_than_latents_are_given_coordinates_first():
+def test_more_numbers_than_latents_are_given_coordinates_first(monkeypatch):
+    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64}.items():
+        monkeypatch.setattr(contrast, name, value)
     drawn = pair_system(M, seed=1, observed=6, mixing="mlp").draw(N, seed=2)
     whitening = Whitening.of(drawn.pairs.before, drawn.pairs.after, None)
     v, v_after = (torch.from_numpy(whitening(part)) for part in (drawn.pairs.before, drawn.pairs.after))
@@ -160,7 +163,7 @@ def test_more_numbers_than_latents_are_given_coordinates_first():
     error = (made.decoder.head(encoded(made, v)) - v).square().mean()
     assert error < 0.5 * (1 - M / 6)  # half of what as many principal directions leave, were all alike
     fresh = networks(size=6)
-    with_flow(fresh, torch.ones(6, dtype=torch.float64), 16, 2, has_coordinates=True)
+    with_flow(fresh, torch.ones(6, dtype=torch.float64), 16, 2, made.encoder.coordinates.alone)
     fresh.load_state_dict(made.state_dict())
     torch.testing.assert_close(encoded(fresh, v), encoded(made, v), rtol=0, atol=0)
 
@@ -225,6 +228,9 @@ def test_the_states_of_codes_lie_beside_that_of_the_training(tmp_path):
         "run.pt",
         "run.codes.pt",
         "run.codes2.pt",
+        "run.contrast1.pt",
+        "run.contrast12.pt",
+        "run.contrast.pt",
         "run.coordinates.pt",
         "run2.codes.pt",
         "run.copy.pt",
@@ -232,4 +238,4 @@ def test_the_states_of_codes_lie_beside_that_of_the_training(tmp_path):
     ):
         (tmp_path / name).touch()
     found = [file.name for file in checkpoints_beside(tmp_path / "run.pt")]
-    assert found == ["run.codes.pt", "run.codes2.pt", "run.coordinates.pt"]
+    assert found == ["run.codes.pt", "run.codes2.pt", "run.contrast1.pt", "run.contrast12.pt", "run.coordinates.pt"]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentcause.models.linear_pairs import matched
-from latentcause.models.pairs.coordinates import Coordinates, neighbours
+from latentcause.models.pairs.contrastive_codes import told_apart
+from latentcause.models.pairs.coordinates import Coordinates
 from latentcause.models.pairs.flow_codes import FlowEncoder, late_part
 from latentcause.models.pairs.lines import Lines
 from latentcause.models.pairs.networks import PairNetworks
@@ -60,7 +61,9 @@ def checkpoint_of_codes(checkpoint: Path, part: str = "codes") -> Path:
 
 def checkpoints_beside(checkpoint: Path) -> list[Path]:
     """The files of that kind that are there, and no others: they are deleted in the end."""
-    name = re.compile(re.escape(checkpoint.stem) + r"\.(codes\d*|coordinates)" + re.escape(checkpoint.suffix))
+    name = re.compile(
+        re.escape(checkpoint.stem) + r"\.(codes\d*|contrast\d+|coordinates)" + re.escape(checkpoint.suffix)
+    )
     return sorted(file for file in checkpoint.parent.glob("*") if name.fullmatch(file.name))
 
 
@@ -95,7 +98,8 @@ def settle(
 
     Where the codes do so from the start, nothing is trained; where training hardly helps, as often with noisy measurements, they
     stay as they were. Tells whether they are new. Of ``starts`` flows the first begins at the lines of changes, the others
-    anywhere; the likelihood chooses. Observations of more numbers than there are latents are first given as many `Coordinates`.
+    anywhere; the likelihood chooses. Observations of more numbers than there are latents are first given as many `Coordinates`;
+    where no latent can be told apart for that (`told_apart`), codes stay as they were, too.
 
     Parameters
     ----------
@@ -133,13 +137,20 @@ def settle(
 
     coordinates, rows = None, [v, v_after]
     if v.shape[1] > m:
+        scale, at_once = (spread / spread.mean()).sqrt().float(), int(hypotheses.sum(1).max())
+        changed, stays = told_apart(
+            v * scale, v_after * scale, m, at_once, seed=seed, device=device, checkpoint=kept("contrast")
+        )
+        alone = changed.shape[1]
+        if alone == 0 or (alone < m and at_once > 1):
+            return False
         with seeded(seed):
-            coordinates = Coordinates(spread, m, width, depth, total)
-        near = neighbours(torch.cat([v, v_after]), spread).chunk(2)
-        trained(coordinates, (v, v_after, *near), "coordinates", "coordinates")
-        coordinates.standardise(some[0])
+            coordinates = Coordinates.of(v, v_after, spread, changed, stays, m, width, depth, seed)
+        if coordinates is None:
+            return False
         with torch.no_grad():
             rows = [torch.cat([coordinates(p) for p in part.split(ROWS_AT_ONCE)]) for part in rows]
+        trained(coordinates, (v, v_after, *rows), "way back", "coordinates")
     found = []
     for k in range(starts):
         with seeded(seed + k):
@@ -160,10 +171,13 @@ def settle(
     return True
 
 
-def with_flow(module: PairNetworks, spread: Tensor, width: int, depth: int, has_coordinates: bool) -> None:
-    """Give networks the parts that `settle` gives them, with no values yet: for a file to fill."""
+def with_flow(module: PairNetworks, spread: Tensor, width: int, depth: int, alone: int | None) -> None:
+    """Give networks the parts that `settle` gives them, with no values yet: for a file to fill.
+
+    ``alone`` is that of `Coordinates`, None where there are none.
+    """
     with seeded(0):
-        coordinates = Coordinates(spread, module.n_latents, width, depth, 1) if has_coordinates else None
+        coordinates = None if alone is None else Coordinates(spread, module.n_latents, alone, width, depth)
         flow = CouplingFlow(module.n_latents, LAYERS, WIDTH)
     module.take(FlowEncoder(coordinates, flow, _late(module, len(spread), width, depth, 0)), module.solutions)
 
