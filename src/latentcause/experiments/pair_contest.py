@@ -26,7 +26,14 @@ EVALUATED = {"D": "disentanglement", "C": "completeness", "MCC": "correlation"}
 # What is asked of `DCRL` in each case, beside its defaults; the Gaussian decoder gets the same.
 SETTINGS: dict[str, dict[str, Any]] = {
     "nonlinear": {"steps": 4000, "width": 128},
-    "pendulum": {"steps": 4000, "batch_size": 256, "width": 256, "directions": 256, "starts": 3},
+    "pendulum": {
+        "steps": 4000,
+        "batch_size": 256,
+        "width": 256,
+        "directions": 256,
+        "starts": 3,
+        "mechanisms": "spline",
+    },
 }
 
 Method = Callable[[int, Mapping[str, Any], int], Any]
