@@ -51,6 +51,15 @@ def _no_global_state_changes() -> Iterator[None]:
     assert not changed, f"the test changed global state: {', '.join(changed)}"
 
 
+@pytest.fixture
+def quick_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latents are told apart in fewer steps and smaller groups than users get."""
+    from latentcause.models.pairs import contrastive_codes
+
+    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64}.items():
+        monkeypatch.setattr(contrastive_codes, name, value)
+
+
 def _global_state() -> dict[str, Any]:
     """What a test must leave alone. Of libraries only those that are loaded already: none is loaded for this."""
     state: dict[str, Any] = {

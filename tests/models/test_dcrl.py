@@ -130,6 +130,7 @@ def test_known_targets_name_the_latents(data):
     assert matched_latents(code, HELD.factors_before) == {name: f"true {name}" for name in HELD.graph.nodes}
 
 
+@pytest.mark.usefixtures("quick_contrast")
 def test_more_numbers_and_more_directions_than_latents():
     system = pair_system(3, seed=1, observed=6, mixing="mlp")
     data = system.draw(1500, seed=2, measurement=0.01)

@@ -76,6 +76,7 @@ def graph_of(model: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:z:UserWarning")
 @pytest.mark.filterwarnings("ignore:hardly any:UserWarning")
 @pytest.mark.filterwarnings("ignore:too few pairs:UserWarning")
+@pytest.mark.usefixtures("quick_contrast")
 @pytest.mark.parametrize("start", ["flow", "random"])
 def test_a_loaded_model_of_images_is_the_saved_one(start: Any, drawn: SimulatedPairs, tmp_path: Path) -> None:
     patterns = np.random.default_rng(0).random((3, 2 * 5 * 6))
@@ -84,7 +85,8 @@ def test_a_loaded_model_of_images_is_the_saved_one(start: Any, drawn: SimulatedP
         for part in (drawn.factors_before, drawn.factors_after)
     )
     pairs = lc.InterventionPairs(before, after)
-    model = lc.DCRL(3, steps=12, start=start, width=16, directions=8, device="cpu").fit(pairs)
+    model = lc.DCRL(3, steps=100, start=start, width=16, directions=8, device="cpu").fit(pairs)
+    assert model.module_.settled == (start == "flow")
     lc.save(model, tmp_path / "model.safetensors")
     same(model, lc.load(tmp_path / "model.safetensors"), pairs)
 

@@ -43,8 +43,10 @@ class DCRL(PairModel):
     ``start="linear"``) is ILCM (Brehmer et al. 2022); with ``context="none"`` besides, the disentangling dVAE (Locatello et al.
     2020) with this posterior; with ``paired=False``, a beta-VAE of weight 1.
 
-    Images are taken through their leading principal directions, and their variables are not found reliably yet: on pictures of a
-    pendulum disentanglement was .2, and latents were reported as mixed and as never hit.
+    Images are taken through their leading principal directions. What has more directions than there are latents is given as many
+    `Coordinates` before: at first latents are told apart one after the other by numbers that few pairs change (`told_apart`), and
+    then functions of one latent, or of those that are left, are those that stay in the pairs in which they should. That asks
+    for at least one latent that can be told apart so, and for values on an interval, not on a circle.
 
     Parameters
     ----------

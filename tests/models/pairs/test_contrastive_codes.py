@@ -19,12 +19,7 @@ from latentcause.models.pairs.contrastive_codes import (
 )
 from latentcause.training import seeded
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer steps and smaller groups than users get."""
-    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64}.items():
-        monkeypatch.setattr(module, name, value)
+pytestmark = pytest.mark.usefixtures("quick_contrast")
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:

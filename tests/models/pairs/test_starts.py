@@ -10,7 +10,6 @@ import torch
 import torch._dynamo  # (the first optimiser loads it, and it sets an environment variable)
 from torch import Tensor
 
-import latentcause.models.pairs.contrastive_codes as contrast
 import latentcause.models.pairs.starts as starts_module
 from latentcause.datasets.pairs.system import pair_system
 from latentcause.models.pairs.lines import Lines
@@ -150,9 +149,8 @@ def test_where_lines_leave_others_changing_a_flow_is_learned_and_kept(code):
     assert learned == {name for name, _ in made.named_parameters() if "flow." in name}
 
 
-def test_more_numbers_than_latents_are_given_coordinates_first(monkeypatch):
-    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64}.items():
-        monkeypatch.setattr(contrast, name, value)
+@pytest.mark.usefixtures("quick_contrast")
+def test_more_numbers_than_latents_are_given_coordinates_first():
     drawn = pair_system(M, seed=1, observed=6, mixing="mlp").draw(N, seed=2)
     whitening = Whitening.of(drawn.pairs.before, drawn.pairs.after, None)
     v, v_after = (torch.from_numpy(whitening(part)) for part in (drawn.pairs.before, drawn.pairs.after))
