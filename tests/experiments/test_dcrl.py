@@ -12,7 +12,8 @@ import torch._dynamo  # noqa: F401  (its first import draws on the global random
 from latentcause.experiments import dcrl
 from latentcause.experiments.checks import Check
 from latentcause.experiments.dcrl import Settings, reproduce
-from latentcause.models.dcrl import TIMES
+from latentcause.experiments.pair_contest import MODELS, SETTINGS
+from latentcause.models.dcrl import DCRL, TIMES
 
 TINY = Settings((3,), 600, 1, 12, 12, (300,), (6,), (8,))
 
@@ -58,3 +59,12 @@ def test_a_run_goes_on_where_it_stopped(run: tuple[Path, list[Check]], monkeypat
     again = reproduce(out, settings=TINY)
     assert [check.found for check in again] == [check.found for check in checks]
     assert np.all([a == b for a, b in zip(again, checks, strict=True)])
+
+
+@pytest.mark.parametrize("case", ["linear", *SETTINGS])
+@pytest.mark.parametrize("method", MODELS)
+def test_every_method_takes_the_settings_of_every_case(method: str, case: str) -> None:
+    model = MODELS[method](4, SETTINGS.get(case, {}), 0)
+    if isinstance(model, DCRL):
+        model._check_settings()
+    assert (model.n_latents, model.seed) == (4, 0)

@@ -43,9 +43,9 @@ MODELS: dict[str, Method] = {
     "DCRL": lambda m, settings, seed: DCRL(m, **settings, seed=seed),
     "DCRL, through the diffusion": lambda m, settings, seed: DCRL(m, **settings, guidance="diffusion", seed=seed),
     "DCRL, trajectory": lambda m, settings, seed: DCRL(m, **settings, code="trajectory", seed=seed),
-    "DCRL, random start": lambda m, settings, seed: DCRL(m, **settings, start="random", starts=3, seed=seed),
+    "DCRL, random start": lambda m, settings, seed: DCRL(m, **{**settings, "starts": 3}, start="random", seed=seed),
     "ILCM (Gaussian decoder)": lambda m, settings, seed: DCRL(
-        m, **settings, decoder="gaussian", start="linear", seed=seed
+        m, **{**settings, "starts": 1}, decoder="gaussian", start="linear", seed=seed
     ),
     "dVAE": lambda m, settings, seed: DCRL(
         m, **settings, decoder="gaussian", context="none", start="random", seed=seed
