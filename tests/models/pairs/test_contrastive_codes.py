@@ -134,3 +134,5 @@ def test_what_was_cut_off_goes_on_to_the_same_end(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["run.contrast1.pt"]
     resumed = told_apart(v, after, **told, checkpoint=tmp_path / "run.contrast.pt")
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    with pytest.raises(ValueError, match=r"run\.contrast1\.pt is of another training"):
+        told_apart(v, after + 1, **told, checkpoint=tmp_path / "run.contrast.pt")

@@ -102,7 +102,7 @@ class ContrastiveCode(nn.Module):
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """The mean loss (b,) in groups of pairs: their indices (b, g), and 1 where earlier codes are alike in them, else 0."""
-        group, alike = batch
+        group, alike = batch[:2]
         own, own_after = self(torch.cat([self.v[group], self.after[group]], dim=1)).chunk(2, dim=1)
         codes, codes_after = self.codes[group], self.codes_after[group]
         tau = (FASTER * self.log_tau_of_codes).exp()
@@ -152,10 +152,12 @@ def told_apart(
                 code = ContrastiveCode(
                     v[rows], after[rows], codes[rows], codes_after[rows], log_tau, hypotheses_of(k + 1, at_once)
                 )
+            group, alike = _groups(codes_after[rows].flatten(1), STEPS // ROUNDS, seed + which)
+            whose = (v[rows[group]] + 2 * after[rows[group]]).sum((1, 2))  # so that a checkpoint knows its data
             train(
                 code,
                 code.loss,
-                _groups(codes_after[rows].flatten(1), STEPS // ROUNDS, seed + which),
+                (group, alike, whose),
                 RECIPE,
                 seed=seed,
                 draw=code.draw,
