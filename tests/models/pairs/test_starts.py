@@ -146,7 +146,7 @@ def test_where_lines_leave_others_changing_a_flow_is_learned_and_kept(code):
     with torch.no_grad():
         torch.testing.assert_close(made.encode(rows[0], 0.9), made.encode(rows[0], 0.1))  # the same at all times so far
     learned = {name for name, value in made.named_parameters() if not value.requires_grad}
-    assert learned == {name for name, _ in made.named_parameters() if "flow." in name}
+    assert learned == {name for name, _ in made.named_parameters() if "flow." in name or "solutions." in name}
 
 
 @pytest.mark.usefixtures("quick_contrast")

@@ -12,11 +12,11 @@ from latentcause.training import Recipe, seeded, train
 
 NUMBERS = 3  # codes of each latent: a curve in three dimensions hardly ever meets itself
 GROUP = 256  # pairs that are told apart at once
-STEPS, ROUNDS = 1000, 10
+STEPS, ROUNDS = 2000, 10
 WIDTH, DEPTH = 128, 2
 FREEDOM = 2.0  # degrees of freedom of what stays
 AT_RANDOM = 0.2  # share of the groups that are drawn from all pairs
-RECIPE = Recipe(ROUNDS, 1, 3e-3, schedule="cosine", warm_up=0.05, held_out=0.0)
+RECIPE = Recipe(ROUNDS, 1, 1e-3, schedule="cosine", warm_up=0.05, held_out=0.0)
 SCALED_EVERY, SCALED_ON = 50, 5000  # steps, and pairs
 FASTER = 5.0  # how much faster widths are learned than weights
 SHARP = 0.05  # widest scale of what stays, in sds, of a code that tells pairs apart

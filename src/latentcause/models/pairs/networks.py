@@ -97,10 +97,10 @@ class PairNetworks(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
 
     def take(self, encoder: FlowEncoder, solutions: SolutionFunctions) -> None:
-        """Codes that were learned before, with the way back from them and their solution functions."""
+        """Codes that were learned before, with the way back from them and their solution functions: all of them are kept."""
         self.encoder, self.solutions, self.settled = encoder, solutions, True
         self.decoder.head = FlowHead(encoder)
-        for part in (encoder.flow, encoder.coordinates):
+        for part in (encoder.flow, encoder.coordinates, solutions):
             if part is not None:
                 part.requires_grad_(False)
 
