@@ -27,9 +27,9 @@ EVALUATED = {"D": "disentanglement", "C": "completeness", "MCC": "correlation"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "nonlinear": {"steps": 4000, "width": 128},
     "pendulum": {
-        "steps": 4000,
+        "steps": 2500,
         "batch_size": 256,
-        "width": 256,
+        "width": 128,
         "directions": 256,
         "starts": 3,
         "mechanisms": "spline",
