@@ -7,6 +7,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def quick_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latents are told apart in fewer steps and smaller groups than users get."""
     from latentcause.models.pairs import contrastive_codes
 
-    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64}.items():
+    quick = replace(contrastive_codes.RECIPE, learning_rate=3e-3)
+    for name, value in {"STEPS": 600, "GROUP": 128, "WIDTH": 64, "RECIPE": quick}.items():
         monkeypatch.setattr(contrastive_codes, name, value)
 
 
