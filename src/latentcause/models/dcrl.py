@@ -23,6 +23,7 @@ from latentcause.training import Recipe, resolve_device, seeded, train
 
 TIMES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of a trajectory, among which the time to read it is chosen
 TRIAL_SHARE = 0.3  # of the steps, for each start
+FURTHEST = 4.0  # others' noise, which is N(0, 1) where a solution function is learned; an intervention leaves more of its target's
 
 
 class DCRL(PairModel):
@@ -388,6 +389,10 @@ class DCRL(PairModel):
         directions[empty] = np.eye(self.n_latents)[empty]
         directions *= np.sign(np.diag(directions))[:, None] + (np.diag(directions) == 0)[:, None]
         self.refit_ = Lines.along(first, second, directions, hit)
+
+    @torch.no_grad()
+    def _solved_where_learned(self, codes: np.ndarray) -> np.ndarray:
+        return self._in_parts(lambda part: self.module_.solutions(part, FURTHEST)[0], codes)
 
     def _straight(self, codes: np.ndarray) -> np.ndarray:
         return self.refit_.codes(codes)

@@ -47,6 +47,18 @@ def test_a_variable_is_monotone_in_its_own_noise_with_the_slope_that_is_told():
     assert log_slope.abs().max() < STEEPEST
 
 
+def test_others_noise_beyond_a_bound_counts_as_at_the_bound():
+    made, noise = functions(3), 5 * normal(6, 3)
+    z, log_slope = made(noise, 2.0)
+    for i in range(3):
+        near = noise.clamp(-2, 2)
+        at_edge, slope = made(near)
+        expected = at_edge[:, i] + slope[:, i].exp() * (noise - near)[:, i]  # its own noise has no bound
+        torch.testing.assert_close(z[:, i], expected)
+        torch.testing.assert_close(log_slope[:, i], slope[:, i])
+    assert not torch.allclose(z, made(noise)[0])
+
+
 def test_without_context_variables_are_independent():
     made, noise = functions(3, sees_others=False), normal(6, 3).requires_grad_()
     (gradient,) = torch.autograd.grad(made(noise)[0][:, 1].sum(), noise)

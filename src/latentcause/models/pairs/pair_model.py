@@ -212,12 +212,16 @@ class PairModel(BaseEstimator, ABC):
             return LinearReading.of(codes, codes_after, own, self.names_, ALPHA, self._min_effect)
         before, after, hit = self._kept()
         labels: list[str | None] = [*self.names_, None]
-        first, second = (self._frame(self._solved(part)) for part in (before, after))
+        first, second = (self._frame(self._solved_where_learned(part)) for part in (before, after))
         targets = [labels[k] for k in hit]
         return from_pairs(first, second, targets, alpha=ALPHA, mechanisms="spline", min_effect=SPLINE_EFFECT)
 
     _min_effect: float = 0.03  # least effect of an edge of linear mechanisms: codes of networks err by about as much
     _read: tuple[np.ndarray, np.ndarray, np.ndarray]  # codes before and after, and what was hit
+
+    def _solved_where_learned(self, codes: np.ndarray) -> np.ndarray:
+        """Causal variables (n, m) that splines are read from."""
+        return self._solved(codes)
 
     def _straight(self, codes: np.ndarray) -> np.ndarray:
         """Codes that linear mechanisms are read from."""

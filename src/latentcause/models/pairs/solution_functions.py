@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -34,9 +36,9 @@ class SolutionFunctions(nn.Module):
         self.linear = nn.Parameter(torch.zeros(n_latents, n_latents))  # [i, j]: of e_j in b_i
         self.register_buffer("others", (1 - torch.eye(n_latents)) * sees_others)
 
-    def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(z, log slope), both (n, d), of noise (n, d)."""
-        log_slope, shift = self.at(noise)
+    def forward(self, noise: Tensor, furthest: float = math.inf) -> tuple[Tensor, Tensor]:
+        """(z, log slope), both (n, d), of noise (n, d); of others' noise beyond +-``furthest``, what they are there."""
+        log_slope, shift = self.at(noise.clamp(-furthest, furthest))
         return log_slope.exp() * noise + shift, log_slope
 
     def at(self, noise: Tensor) -> tuple[Tensor, Tensor]:
