@@ -8,7 +8,8 @@ Cases: ``linear`` (5, 10 and 15 variables; ``--n`` for others), ``wide`` (32 and
 ``scales`` (columns of x spread 20-fold and more), ``nonlinear`` (mixing by a perceptron and by a flow, with linear and with
 nonlinear mechanisms), ``rough`` (measurement noise of a tenth of the variance, soft interventions, one pair in twenty
 wrong), ``pendulum`` (images; ILCM also on codes of an image VAE, as its authors run it, and then without R^2, which would be
-of codes). Every figure is of pairs that nothing was fitted to: D and C of the code as it is and after the linear refit, share
+of codes). With measurement noise there are two rows more: `NoisyLinearPairs`, and the limit, a regression of the true variables
+on x. Every figure is of pairs that nothing was fitted to: D and C of the code as it is and after the linear refit, share
 of right targets, structural Hamming distance, R^2 of counterfactuals, CPU-seconds of fitting alone.
 Rows are medians over seeds, with the range. Seeds start at 4000: none of them was used to choose a setting. Runs are kept in
 ``--work`` as they come.
@@ -31,6 +32,7 @@ from latentcause.writing import write_atomically
 
 FIRST_SEED = 4000
 PAIRS = 100_000
+NOISY = ("NoisyLinearPairs", "truth regressed on x")
 MAIN = ("raw x", "FastICA", "LinearPairs", "ILCM (Gaussian decoder)", "DCRL")
 COLUMNS = {
     "D": "D",
@@ -98,7 +100,11 @@ def main() -> int:
     journal, found = Journal(arguments.work / "journal.jsonl"), []
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     for name, case in cases(arguments.case, arguments.n).items():
-        methods = arguments.methods or (*MAIN, *(ON_CODES if "images" in case else ()))
+        methods = arguments.methods or (
+            *MAIN,
+            *(ON_CODES if "images" in case else ()),
+            *(NOISY if "measurement" in case.get("draw", {}) else ()),
+        )
         tasks = {method: [{"case": case, "method": method, "seed": seed} for seed in seeds] for method in methods}
         journal.complete([task for group in tasks.values() for task in group], one, arguments.jobs)
         rows = {method: [journal[task] for task in group] for method, group in tasks.items()}

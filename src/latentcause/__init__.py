@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latentcause.models.f_modeling import FModeling
     from latentcause.models.g_modeling import GModeling
     from latentcause.models.linear_pairs import LinearPairs
+    from latentcause.models.noisy_linear_pairs import NoisyLinearPairs
     from latentcause.models.svgdm import SVGDM
     from latentcause.scm import StructuralCausalModel
 
@@ -39,6 +40,7 @@ __all__ = [
     "LabelledImages",
     "LinearPairs",
     "MultiDomainData",
+    "NoisyLinearPairs",
     "StructuralCausalModel",
     "datasets",
     "discovery",
@@ -65,6 +67,7 @@ _MODULE_OF = {
     "LabelledImages": "latentcause.data",
     "LinearPairs": "latentcause.models.linear_pairs",
     "MultiDomainData": "latentcause.data",
+    "NoisyLinearPairs": "latentcause.models.noisy_linear_pairs",
     "PAG": "latentcause.discovery.pag",
     "SVGDM": "latentcause.models.svgdm",
     "StructuralCausalModel": "latentcause.scm",

@@ -120,6 +120,22 @@ def test_dcrl_takes_its_options_and_says_that_it_did_not_settle(home: Path) -> N
     assert lc.load(out / "model.safetensors").names_ == ("z0", "z1", "z2", "z3")
 
 
+def test_pairs_with_errors_get_error_bars(home: Path) -> None:
+    pair_system(2, seed=4).draw(3000, seed=1, measurement=0.1).pairs.to_npz(home / "noisy.npz")
+    named = ["--method", "noisy-linear-pairs", "--latents", 2, "--steps", 150, "--starts", 1]
+    done = run("fit", home / "noisy.npz", *named, "--out", home / "noisy")
+    assert done.exit_code == 0, done.output
+    model = lc.load(home / "noisy" / "model.safetensors")
+    summary = json.loads((home / "noisy" / "summary.json").read_text())
+    assert summary["settings"].items() >= {"starts": 1, "steps": 150}.items()
+    told = [summary["sd_given_one_observation"][name] for name in model.names_]
+    np.testing.assert_allclose(told, np.sqrt(model.latent_variances_))
+    assert "z0 +-" in (home / "noisy" / "report.html").read_text()
+    refused(
+        run("fit", home / "noisy.npz", *named, "--mechanisms", "spline"), "--mechanisms belongs to --method dcrl and"
+    )
+
+
 def test_no_state_of_a_finished_training_is_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of the codes, which are learned first where the mixing is not linear."""
     pair_system(3, seed=4, mixing="mlp").draw(1000, seed=1).pairs.to_npz(home / "bent.npz")
@@ -225,14 +241,19 @@ def test_options_of_other_methods_are_refused(home: Path) -> None:
     pairs = ["fit", home / "pairs.npz", "--out", home / "never", "--latents", 3, "--method"]
     cases = {
         "--graph belongs to --method f, g and causal-diffae, not to dcrl": [*pairs, "dcrl", "--graph", "a -> b"],
-        "--steps belongs to --method dcrl, not to linear-pairs": [*pairs, "linear-pairs", "--steps", 9],
+        "--steps belongs to --method dcrl and noisy-linear-pairs, not to linear-pairs": [
+            *pairs,
+            "linear-pairs",
+            "--steps",
+            9,
+        ],
         "--checkpoint belongs to --method causal-diffae and dcrl, not to": [
             *pairs,
             "linear-pairs",
             "--checkpoint",
             "s",
         ],
-        "--latents belongs to --method dcrl and linear-pairs, not to g": [*pairs, "g", "--graph", "a -> b"],
+        "--latents belongs to --method dcrl, linear-pairs and noisy-linear-pairs, not to g": [*pairs, "g", "--graph", "a -> b"],
         "--method dcrl needs --latents": ["fit", home / "pairs.npz", "--method", "dcrl"],
         "--method f needs --graph": ["fit", home / "pairs.npz"],
     }

@@ -13,7 +13,14 @@ from latentcause.cli.program import app
 
 Method = StrEnum(
     "Method",
-    [("f", "f"), ("g", "g"), ("causal_diffae", "causal-diffae"), ("dcrl", "dcrl"), ("linear_pairs", "linear-pairs")],
+    [
+        ("f", "f"),
+        ("g", "g"),
+        ("causal_diffae", "causal-diffae"),
+        ("dcrl", "dcrl"),
+        ("linear_pairs", "linear-pairs"),
+        ("noisy_linear_pairs", "noisy-linear-pairs"),
+    ],
 )
 Score = StrEnum("Score", ["blanket", "parents", "full", "empty", "none"])
 Base = StrEnum("Base", ["gaussian", "mixture", "none"])
@@ -24,14 +31,16 @@ Decoder = StrEnum("Decoder", ["diffusion", "gaussian"])
 
 GRAPH = "Tables and images"
 TABLES, METHOD_F, IMAGES = "Tables: methods f and g", "Tables: method f only", "Images: method causal-diffae"
-PAIRS, METHOD_DCRL = "Pairs: methods dcrl and linear-pairs", "Pairs: method dcrl only"
+PAIRS, EXACT_PAIRS = "Pairs", "Pairs: methods dcrl and linear-pairs"
+TRAINED_PAIRS, METHOD_DCRL = "Pairs: methods dcrl and noisy-linear-pairs", "Pairs: method dcrl only"
 HELD_OUT, TRAINING = "Images and pairs", "Images, and pairs by method dcrl"
 OF_METHOD = {
     "f": (GRAPH, TABLES, METHOD_F),
     "g": (GRAPH, TABLES),
     "causal-diffae": (GRAPH, IMAGES, HELD_OUT, TRAINING),
-    "dcrl": (PAIRS, METHOD_DCRL, HELD_OUT, TRAINING),
-    "linear-pairs": (PAIRS, HELD_OUT),
+    "dcrl": (PAIRS, EXACT_PAIRS, TRAINED_PAIRS, METHOD_DCRL, HELD_OUT, TRAINING),
+    "linear-pairs": (PAIRS, EXACT_PAIRS, HELD_OUT),
+    "noisy-linear-pairs": (PAIRS, TRAINED_PAIRS, HELD_OUT),
 }
 """The panels of --help with options that not every method has."""
 
@@ -59,7 +68,8 @@ def fit(
         Method,
         typer.Option(
             help="f: from the score of the data; g: learns the mechanisms too; causal-diffae: images with labels; dcrl: pairs, "
-            "with networks and a diffusion; linear-pairs: pairs of a linear system, in closed form."
+            "with networks and a diffusion; linear-pairs: pairs of a linear system, in closed form; noisy-linear-pairs: such pairs "
+            "measured with errors."
         ),
     ] = Method.f,
     graph: Annotated[
@@ -163,42 +173,45 @@ def fit(
         int | None, typer.Option(min=1, help="How many causal variables to look for. Needed.", rich_help_panel=PAIRS)
     ] = None,
     max_targets: Annotated[
-        int, typer.Option(min=1, max=2, help="Variables that one intervention may hit at once.", rich_help_panel=PAIRS)
+        int,
+        typer.Option(
+            min=1, max=2, help="Variables that one intervention may hit at once.", rich_help_panel=EXACT_PAIRS
+        ),
     ] = 1,
     mechanisms: Annotated[
-        Mechanisms, typer.Option(help="Of the edges, when the graph is read.", rich_help_panel=PAIRS)
+        Mechanisms, typer.Option(help="Of the edges, when the graph is read.", rich_help_panel=EXACT_PAIRS)
     ] = Mechanisms.linear,
-    steps: Annotated[int, typer.Option(min=1, help="Of training.", rich_help_panel=METHOD_DCRL)] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.", rich_help_panel=TRAINED_PAIRS)] = 1500,
     decoder: Annotated[
         Decoder, typer.Option(help="How codes tell observations.", rich_help_panel=METHOD_DCRL)
     ] = Decoder.diffusion,
     starts: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="Where codes start, if not at the closed form alone; the most likely are kept.",
-            rich_help_panel=METHOD_DCRL,
+            help="From how many places training starts, the closed form first; the most likely goes on. By default 1, without "
+            "networks 3.",
+            rich_help_panel=TRAINED_PAIRS,
         ),
-    ] = 1,
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Seed = 0,
     out: Out = Path("out/fit"),
 ) -> None:
     """Fit a model: to a table, latents with error bars; to images, counterfactuals; to pairs, causal variables and their graph."""
     _refuse_foreign(context, method.value)
-    if method in (Method.dcrl, Method.linear_pairs):
+    if method in (Method.dcrl, Method.linear_pairs, Method.noisy_linear_pairs):
         from latentcause.commands.fit_pairs import PairFitRequest, fit_pairs
 
         if latents is None:
             raise ValueError(f"--method {method.value} needs --latents: how many causal variables to look for")
-        chosen: dict[str, Any] = {
-            "n_latents": latents,
-            "max_targets": max_targets,
-            "mechanisms": mechanisms.value,
-            "seed": seed,
-        }
+        chosen: dict[str, Any] = {"n_latents": latents, "seed": seed}
+        if method is not Method.noisy_linear_pairs:
+            chosen |= {"max_targets": max_targets, "mechanisms": mechanisms.value}
+        if method is not Method.linear_pairs:
+            chosen |= {"steps": steps, "device": device, **({} if starts is None else {"starts": starts})}
         if method is Method.dcrl:
-            chosen |= {"steps": steps, "decoder": decoder.value, "starts": starts, "device": device}
+            chosen |= {"decoder": decoder.value}
         fit_pairs(PairFitRequest(data, method.value, chosen, out, held_out, checkpoint))
         return
     if graph is None:

@@ -1,4 +1,4 @@
-"""``latentcause fit --method dcrl`` and ``linear-pairs``: from pairs to variables, their graph, a saved model and a report."""
+"""``latentcause fit`` of pairs: their causal variables and graph, a saved model and a report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import latentcause
@@ -27,10 +28,15 @@ from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.io import output_folder, save
 from latentcause.models.dcrl import DCRL
 from latentcause.models.linear_pairs import LinearPairs
+from latentcause.models.noisy_linear_pairs import NoisyLinearPairs
 from latentcause.models.pairs.starts import checkpoints_beside
 
-Model = DCRL | LinearPairs
-METHODS: dict[str, type[DCRL] | type[LinearPairs]] = {"dcrl": DCRL, "linear-pairs": LinearPairs}
+Model = DCRL | LinearPairs | NoisyLinearPairs
+METHODS: dict[str, type[Model]] = {
+    "dcrl": DCRL,
+    "linear-pairs": LinearPairs,
+    "noisy-linear-pairs": NoisyLinearPairs,
+}
 MOST_SHOWN = 40  # edges on the screen; the files hold all
 
 
@@ -145,6 +151,10 @@ def _write(
         "notes": notes,
         "seconds": round(seconds, 3),
     }
+    if isinstance(model, NoisyLinearPairs):
+        summary["sd_given_one_observation"] = dict(
+            zip(model.names_, np.sqrt(model.latent_variances_).tolist(), strict=True)
+        )
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     report = pairs_report(model, training, found, graph, table, request.pairs.name, notes)
     report.save(folder / "report.html")

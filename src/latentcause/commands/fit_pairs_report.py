@@ -16,6 +16,7 @@ from latentcause.discovery.cpdag import CPDAG
 from latentcause.graph import CausalGraph
 from latentcause.image_plots import image_rows
 from latentcause.models.dcrl import DCRL
+from latentcause.models.noisy_linear_pairs import NoisyLinearPairs
 from latentcause.models.pairs.linear_reading import LinearReading
 from latentcause.models.pairs.observations import halves
 from latentcause.models.pairs.pair_model import PairModel
@@ -102,7 +103,7 @@ class HeldOut:
 def measure_held_out(model: PairModel, tested: InterventionPairs) -> HeldOut:
     """Predict every ``after`` from its ``before`` and one number, the new value of the target."""
     before, after = halves(tested)
-    changed = model.mixture_.probabilities((model.noise(after) - model.noise(before)).to_numpy())
+    changed = model.mixture_.of_pairs(model.noise(before).to_numpy(), model.noise(after).to_numpy())
     labels = model.infer_targets(tested).columns
     found = np.array([labels[-1], *labels[:-1]], dtype=object)[changed.argmax(axis=1)]  # the first hypothesis is "none"
     x, x_after = tested.before.astype(np.float64), tested.after.astype(np.float64)
@@ -197,6 +198,12 @@ def pairs_report(
     ).table(*latent_table(model, table, found))
     if found.known:
         report.text(f"Of {found.known} held-out pairs with known targets, {found.right} are found without being told.")
+    if isinstance(model, NoisyLinearPairs):
+        bars = zip(model.names_, np.sqrt(model.latent_variances_), strict=True)
+        known = ", ".join(f"{name} +-{sd:.2g}" for name, sd in bars)
+        report.text(
+            f"Observations are measured with errors. What one of them tells of each variable, with its sd: {known}."
+        )
     first, second = halves(training)
     targets = model.infer_targets(training).idxmax(axis=1).astype(str).to_list()
     report.section("Whose code moved").figure(

@@ -143,6 +143,11 @@ def _asked(settings: Settings) -> dict[str, list[tuple[str, dict[str, Any], str]
         for name, how in {**rough, "one pair in twenty wrong": {"wrong": 0.05}}.items()
         for method in ("LinearPairs", "DCRL")
     ]
+    noisy = {**small, "draw": {"measurement": 0.1}}
+    asked["Where the assumptions fail"] += [
+        (f"{method}: measurement noise, a tenth of the variance", noisy, method)
+        for method in ("NoisyLinearPairs", "truth regressed on x")
+    ]
     shorter = [(f"{steps} steps", {**small, "model": {"steps": steps}}) for steps in settings.fewer_steps]
     scarcer = [(f"{pairs} pairs", {**small, "pairs": pairs}) for pairs in settings.fewer_pairs]
     narrower = [(f"width {w}", {**small, "model": {**plain["model"], "width": w}}) for w in settings.widths]

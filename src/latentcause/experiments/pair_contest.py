@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA, FastICA
+from sklearn.linear_model import LinearRegression
 
 from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.datasets.pairs.image_pairs import pendulum_pairs
@@ -20,6 +21,7 @@ from latentcause.experiments.image_vae import ImageVAE
 from latentcause.metrics.pairs import code_scores, pair_scores
 from latentcause.models.dcrl import DCRL, TIMES
 from latentcause.models.linear_pairs import LinearPairs
+from latentcause.models.noisy_linear_pairs import NoisyLinearPairs
 
 HELD_OUT = 8000
 DCI_ROWS = 4000
@@ -42,6 +44,7 @@ Method = Callable[[int, Mapping[str, Any], int], Any]
 
 MODELS: dict[str, Method] = {
     "LinearPairs": lambda m, settings, seed: LinearPairs(m, mechanisms=settings.get("mechanisms", "linear"), seed=seed),
+    "NoisyLinearPairs": lambda m, settings, seed: NoisyLinearPairs(m, seed=seed),
     "DCRL": lambda m, settings, seed: DCRL(m, **settings, seed=seed),
     "DCRL, through the diffusion": lambda m, settings, seed: DCRL(m, **settings, guidance="diffusion", seed=seed),
     "DCRL, trajectory": lambda m, settings, seed: DCRL(m, **settings, code="trajectory", seed=seed),
@@ -61,7 +64,7 @@ MODELS: dict[str, Method] = {
 # what is learned of a few codes is not soon learned by heart, and takes more steps.
 ON_CODES: dict[str, dict[str, Any]] = {"ILCM (image VAE)": {"steps": 8000, "directions": None}}
 MODELS["ILCM (image VAE)"] = MODELS["ILCM (Gaussian decoder)"]
-SIMPLE = ("raw x", "PCA", "FastICA")
+SIMPLE = ("raw x", "PCA", "FastICA", "truth regressed on x")
 
 
 def simulated(case: Mapping[str, Any], seed: int) -> tuple[SimulatedPairs, SimulatedPairs]:
@@ -127,11 +130,13 @@ def _reduced(data: SimulatedPairs, held: SimulatedPairs, seed: int) -> tuple[Sim
 
 
 def _simple(method: str, data: SimulatedPairs, held: SimulatedPairs, m: int, seed: int) -> dict[str, Any]:
-    """What needs no pairs: the observations themselves, and decompositions of them."""
+    """What needs no pairs: the observations themselves, decompositions of them, and what they say of the truth where it is told."""
     start = time.process_time()
     before, x = (part.reshape(len(part), -1) for part in (data.pairs.before, held.pairs.before))
     if method == "raw x":
         code = x if x.shape[1] <= 4 * m else PCA(4 * m, random_state=seed).fit(before[:20_000]).transform(x)
+    elif method == "truth regressed on x":  # of linear systems the limit, with errors of measurement or without
+        code = LinearRegression().fit(before, data.factors_before).predict(x)
     elif method == "PCA":
         code = PCA(m, whiten=True, random_state=seed).fit(before).transform(x)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from latentcause.data.intervention_pairs import InterventionPairs
-from latentcause.models.pairs.lines import Lines
+from latentcause.models.pairs.lines import Lines, noise_for
 from latentcause.models.pairs.pair_model import PairModel
 
 
@@ -16,9 +16,9 @@ class LinearPairs(PairModel):
     """Causal variables, their graph and what each pair's intervention hit, where mixing and mechanisms are linear: in a second.
 
     Changes x~ - x lie on one line per latent: the lines' directions give the noises, regressions on the noises the variables
-    (`latentcause.models.pairs.lines.Lines`). Exact without measurement error, as pairs grow. Where mixing or
-    mechanisms are not linear it is what `DCRL` has to beat, and where `DCRL` starts. Images are never mixed linearly: on those of
-    a pendulum it finds nothing, and may not notice.
+    (`latentcause.models.pairs.lines.Lines`). Exact without measurement error, as pairs grow; with
+    it use `NoisyLinearPairs`. Where mixing or mechanisms are not linear it is what `DCRL` has to beat, and where `DCRL` starts.
+    Images are never mixed linearly: on those of a pendulum it finds nothing, and may not notice.
 
     Parameters
     ----------
@@ -87,13 +87,7 @@ class LinearPairs(PairModel):
         return np.asarray(codes @ self.lines_.solution)
 
     def _noise_for(self, codes: np.ndarray, wanted: dict[int, np.ndarray]) -> np.ndarray:
-        changed, hit = codes.copy(), list(wanted)
-        if hit:
-            solution = self.lines_.solution
-            others = [j for j in range(self.n_latents) if j not in wanted]
-            left = np.column_stack([wanted[i] for i in hit]) - codes[:, others] @ solution[np.ix_(others, hit)]
-            changed[:, hit] = np.linalg.solve(solution[np.ix_(hit, hit)].T, left.T).T
-        return changed
+        return noise_for(codes, wanted, self.lines_.solution)
 
     def _decoded(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(codes @ np.linalg.pinv(self.lines_.unmix))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 from scipy.stats import kstest, norm
 
 from latentcause.discovery.holm import holm
@@ -114,3 +115,20 @@ def test_the_weakest_edge_of_a_cycle_is_dropped():
     assert found.p_values[1, 0] < 1e-6
     stronger = ("a", "b") if found.effects[1, 0] > found.effects[0, 1] else ("b", "a")
     assert found.graph.edges == (stronger,)
+
+
+def test_standard_errors_follow_from_those_of_the_solution():
+    rng = np.random.default_rng(0)
+    total = np.diag([1.5, 0.7, 2.0]) + 0.02 * rng.standard_normal((3, 3))
+    root = 3e-3 * rng.standard_normal((9, 9))
+
+    def weights(solution: np.ndarray) -> np.ndarray:
+        inverse = np.linalg.inv(solution)
+        return np.eye(3) - inverse / np.diag(inverse)[:, None]
+
+    moved = [weights(total + (root @ step).reshape(3, 3)) for step in rng.standard_normal((4000, 9))]
+    reading = LinearReading.of_solution(total, root @ root.T, ("a", "b", "c"), 0.01, 0.0)
+    off = ~np.eye(3, dtype=bool)
+    sd = np.abs(reading.weights[off] / ndtri(reading.p_values[off] / 2))
+    expected = np.std(moved, axis=0)[off]
+    np.testing.assert_allclose(sd, expected, rtol=0.05)

@@ -79,6 +79,10 @@ class ChangeMixture:
         log = self._log_joint(moved)
         return np.exp(log - logsumexp(log, axis=1, keepdims=True))
 
+    def of_pairs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Probabilities (n, k) of every hypothesis for pairs of codes (n, m)."""
+        return self.probabilities(second - first)
+
     def mean_log_density(self, moved: np.ndarray) -> float:
         """Of the moves, in nats."""
         return float(logsumexp(self._log_joint(moved), axis=1).mean())

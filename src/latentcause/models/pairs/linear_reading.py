@@ -62,10 +62,44 @@ class LinearReading:
         weights = np.eye(m) - inverse / np.diag(inverse)[:, None]
         spread = np.einsum("ik,kj->ij", inverse**2, np.einsum("aj,kab,bj->kj", inverse, covariances, inverse))
         sd = np.sqrt(spread) / np.abs(np.diag(inverse))[:, None]
+        scale = (noise @ total.T).std(axis=0) if len(noise) else np.ones(m)
+        return cls.of_weights(weights, sd, scale, names, alpha, min_effect)
+
+    @classmethod
+    def of_solution(
+        cls, total: np.ndarray, uncertainty: np.ndarray, names: tuple[str, ...], alpha: float, min_effect: float
+    ) -> LinearReading:
+        """From an estimate of T (m, m) for noise of unit variance, whose covariance, row by row, is known (m^2, m^2).
+
+        With P = T^-1, dB_ij = (P dT P)_ij / P_ii - P_ij (P dT P)_ii / P_ii^2 to first order.
+        """
+        m, inverse = len(total), np.linalg.inv(total)
+        own = np.diag(inverse)
+        moved = np.einsum("ia,bj->ijab", inverse, inverse)  # of (P dT P)_ij by dT_ab
+        slopes = moved / own[:, None, None, None]
+        slopes = slopes - (inverse / own[:, None] ** 2)[:, :, None, None] * moved[np.arange(m), np.arange(m)][:, None]
+        slopes = slopes.reshape(m * m, m * m)
+        sd = np.sqrt(np.einsum("pa,ab,pb->p", slopes, uncertainty, slopes).clip(min=0)).reshape(m, m)
+        return cls.of_weights(
+            np.eye(m) - inverse / own[:, None], sd, np.linalg.norm(total, axis=1), names, alpha, min_effect
+        )
+
+    @classmethod
+    def of_weights(
+        cls,
+        weights: np.ndarray,
+        sd: np.ndarray,
+        scale: np.ndarray,
+        names: tuple[str, ...],
+        alpha: float,
+        min_effect: float,
+    ) -> LinearReading:
+        """From B with the standard errors of its entries (m, m), and the sds of the variables (m,)."""
+        m = len(weights)
         z = np.divide(weights, sd, out=np.zeros((m, m)), where=sd > ROUNDING)  # nothing is known of what is never hit
         p_values = 2 * ndtr(-np.abs(z))
         np.fill_diagonal(p_values, np.nan)
-        scale = np.maximum((noise @ total.T).std(axis=0), 1e-12) if len(noise) else np.ones(m)
+        scale = np.maximum(scale, 1e-12)
         effects = np.abs(weights) * scale / scale[:, None]
         np.fill_diagonal(effects, 0.0)
         present = holm(p_values.T, alpha).T & (effects >= min_effect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -97,6 +98,16 @@ class Lines:
     def variables(self, v: np.ndarray) -> np.ndarray:
         """Causal variables (n, m)."""
         return np.asarray(v @ self.unmix @ self.solution)
+
+
+def noise_for(codes: np.ndarray, wanted: Mapping[int, np.ndarray], solution: np.ndarray) -> np.ndarray:
+    """Codes (n, m) in which some variables z = e ``solution`` have given values (n,), and all other noises are as they were."""
+    changed, hit = codes.copy(), list(wanted)
+    if hit:
+        others = [j for j in range(len(solution)) if j not in wanted]
+        left = np.column_stack([wanted[i] for i in hit]) - codes[:, others] @ solution[np.ix_(others, hit)]
+        changed[:, hit] = np.linalg.solve(solution[np.ix_(hit, hit)].T, left.T).T
+    return changed
 
 
 def _persistent(moved: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:

@@ -63,11 +63,7 @@ class PairLikelihood(nn.Module):
         e, volume = self.flow(torch.cat([u, after]))
         first, second = e.chunk(2)
         prior = -0.5 * first.square().sum(1) - HALF_LOG_2PI * first.shape[1]
-        joint = self.by_hypothesis(first, second)
-        told = known >= 0
-        joint = torch.where(
-            told[:, None] & (known[:, None] != torch.arange(joint.shape[1], device=u.device)), -1e4, joint
-        )
+        joint = only_known(self.by_hypothesis(first, second), known)
         return -(volume.reshape(2, -1).sum(0) + prior + joint.logsumexp(1))
 
     def by_hypothesis(self, first: Tensor, second: Tensor) -> Tensor:
@@ -80,3 +76,9 @@ class PairLikelihood(nn.Module):
         z, log_slope = self.solutions(second)
         hit = log_slope - 0.5 * z.square() - HALF_LOG_2PI
         return self.shares.log_softmax(0) + kept.sum(1, keepdim=True) + (hit - kept) @ self.hypotheses.T
+
+
+def only_known(joint: Tensor, known: Tensor) -> Tensor:
+    """log pi_h p (n, k) with next to nothing for all hypotheses but the known one, where it is known (n,), not -1."""
+    others = known[:, None] != torch.arange(joint.shape[1], device=joint.device)
+    return torch.where((known >= 0)[:, None] & others, -1e4, joint)

@@ -21,6 +21,7 @@ from latentcause.discovery.pairs import PairsResult, from_pairs
 from latentcause.graph import CausalGraph
 from latentcause.models.pairs.changes import ChangeMixture
 from latentcause.models.pairs.linear_reading import LinearReading
+from latentcause.models.pairs.noisy_lines import CodeMixture
 from latentcause.models.pairs.observations import check_pairs, halves, read_observations, warn_of_rank
 from latentcause.models.pairs.whitening import Whitening
 from latentcause.scm import StructuralCausalModel
@@ -49,7 +50,7 @@ class PairModel(BaseEstimator, ABC):
         Of an observation.
     columns_ : tuple of str
         Of observations that are no images: DataFrames and pairs are read by them.
-    mixture_ : ChangeMixture
+    mixture_ : ChangeMixture or CodeMixture
         What `infer_targets` asks.
     unhit_, mixed_ : tuple of str
         Latents that hardly any pair hits, and latents in whose pairs others move too: found without labels.
@@ -64,7 +65,7 @@ class PairModel(BaseEstimator, ABC):
     whitening_: Whitening
     shape_: tuple[int, ...]
     columns_: tuple[str, ...]
-    mixture_: ChangeMixture
+    mixture_: ChangeMixture | CodeMixture
     unhit_: tuple[str, ...]
     mixed_: tuple[str, ...]
     converged_: bool
@@ -121,9 +122,8 @@ class PairModel(BaseEstimator, ABC):
         self.check_fitted()
         check_pairs("infer_targets", pairs)
         before, after = (self._codes(self._read_in(part), None) for part in halves(pairs))
-        moved = after - before
         labels = self._hypothesis_names()
-        probabilities, known = self.mixture_.probabilities(moved), self._known(pairs)
+        probabilities, known = self.mixture_.of_pairs(before, after), self._known(pairs)
         probabilities[known >= 0] = np.eye(len(labels))[known[known >= 0]]
         return pd.DataFrame(probabilities, columns=labels)[[*labels[1:], NONE]]
 
@@ -193,7 +193,7 @@ class PairModel(BaseEstimator, ABC):
     def scm_(self) -> StructuralCausalModel:
         """Mechanisms on ``graph_``, fitted to the variables before: samples, do() and counterfactuals of the latents."""
         self.check_fitted()
-        variables = self._frame(self._solved(self._kept()[0]))
+        variables = self._frame(self._variables_before())
         return StructuralCausalModel.fit(self.graph_, variables, mechanisms=self.mechanisms, seed=self.seed)
 
     @cached_property
@@ -206,10 +206,7 @@ class PairModel(BaseEstimator, ABC):
         """
         self.check_fitted()
         if self.mechanisms == "linear":
-            before, after, hit = self._read
-            own = np.eye(self.n_latents + 1)[hit][:, :-1]
-            codes, codes_after = self._straight(before), self._straight(after)
-            return LinearReading.of(codes, codes_after, own, self.names_, ALPHA, self._min_effect)
+            return self._linear_reading()
         before, after, hit = self._kept()
         labels: list[str | None] = [*self.names_, None]
         first, second = (self._frame(self._solved_where_learned(part)) for part in (before, after))
@@ -218,6 +215,16 @@ class PairModel(BaseEstimator, ABC):
 
     _min_effect: float = 0.03  # least effect of an edge of linear mechanisms: codes of networks err by about as much
     _read: tuple[np.ndarray, np.ndarray, np.ndarray]  # codes before and after, and what was hit
+
+    def _linear_reading(self) -> LinearReading:
+        before, after, hit = self._read
+        own = np.eye(self.n_latents + 1)[hit][:, :-1]
+        codes, codes_after = self._straight(before), self._straight(after)
+        return LinearReading.of(codes, codes_after, own, self.names_, ALPHA, self._min_effect)
+
+    def _variables_before(self) -> np.ndarray:
+        """Causal variables (n, m) that mechanisms are fitted to."""
+        return self._solved(self._kept()[0])
 
     def _solved_where_learned(self, codes: np.ndarray) -> np.ndarray:
         """Causal variables (n, m) that splines are read from."""
@@ -310,11 +317,16 @@ class PairModel(BaseEstimator, ABC):
         number = {target: self._hypothesis_of(target) for target in set(pairs.targets)}
         return np.array([number[target] for target in pairs.targets])
 
-    def _finish(self, pairs: InterventionPairs, known: np.ndarray, settled: bool) -> None:
-        """Fit the mixture of moves; keep what graph and mechanisms are read from; find latents that are not what they should be."""
+    def _finish(
+        self, pairs: InterventionPairs, known: np.ndarray, settled: bool, mixture: CodeMixture | None = None
+    ) -> None:
+        """Fit the mixture of moves; keep what graph and mechanisms are read from; find latents that are not what they should be.
+
+        With a ``mixture`` of codes that move with all errors nothing tells of mixed latents.
+        """
         first, second = (self._codes(part, None) for part in (pairs.before, pairs.after))
-        self.mixture_ = ChangeMixture.fit(second - first, self._hypotheses())
-        probabilities = self.mixture_.probabilities(second - first)
+        self.mixture_ = mixture or ChangeMixture.fit(second - first, self._hypotheses())
+        probabilities = self.mixture_.of_pairs(first, second)
         probabilities[known >= 0] = np.eye(len(self.mixture_.hypotheses))[known[known >= 0]]
         hit = probabilities @ self.mixture_.hypotheses
         fair = (1 - probabilities[:, 0].mean()) / self.n_latents
@@ -322,7 +334,8 @@ class PairModel(BaseEstimator, ABC):
         squares = (second - first) ** 2 / np.maximum(first.var(axis=0), 1e-12)
         own = (hit * squares).sum(axis=0)
         others = (hit * (squares.sum(axis=1, keepdims=True) - squares)).sum(axis=0)
-        mixed = ~unhit & (others > LEAKY * np.maximum(own, 1e-12)) if self.max_targets == 1 else np.zeros_like(unhit)
+        leaky = others > LEAKY * np.maximum(own, 1e-12)
+        mixed = ~unhit & leaky if self.max_targets == 1 and mixture is None else np.zeros_like(unhit)
         self.unhit_, self.mixed_ = (
             tuple(name for name, bad in zip(self.names_, marks, strict=True) if bad) for marks in (unhit, mixed)
         )
