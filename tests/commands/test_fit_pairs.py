@@ -253,7 +253,12 @@ def test_options_of_other_methods_are_refused(home: Path) -> None:
             "--checkpoint",
             "s",
         ],
-        "--latents belongs to --method dcrl, linear-pairs and noisy-linear-pairs, not to g": [*pairs, "g", "--graph", "a -> b"],
+        "--latents belongs to --method dcrl, linear-pairs and noisy-linear-pairs, not to g": [
+            *pairs,
+            "g",
+            "--graph",
+            "a -> b",
+        ],
         "--method dcrl needs --latents": ["fit", home / "pairs.npz", "--method", "dcrl"],
         "--method f needs --graph": ["fit", home / "pairs.npz"],
     }

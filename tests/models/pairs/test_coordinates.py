@@ -75,6 +75,16 @@ def test_where_nothing_stays_there_are_none():
     assert found(v, after, target, 3) is None
 
 
+@pytest.mark.parametrize("told", ["nothing stays", "nothing changes"])
+def test_labels_that_leave_nothing_to_learn_from_give_none(told):
+    v, after, _, target = pairs(1)
+    changed = torch.from_numpy(target[:, None] == np.arange(2))
+    stays = ~changed
+    (stays if told == "nothing stays" else changed)[:] = False
+    with seeded(0):
+        assert Coordinates.of(v, after, SPREAD, changed, stays, 3, 32, 2, 0) is None
+
+
 def test_the_loss_of_the_way_back_is_what_it_says():
     with seeded(0):
         made = Coordinates(SPREAD, 2, 1, 32, 2)

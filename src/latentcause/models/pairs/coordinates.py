@@ -134,6 +134,8 @@ class Coordinates(nn.Module):
         for k in range(made.alone):
             kept = np.flatnonzero(stays[:, k].numpy())
             for _ in range(PURGES):
+                if not len(kept):
+                    return None
                 curve = _curve(f, f_after, kept, seen)
                 far = np.linalg.norm((f_after - f)[kept] @ curve, axis=1) > AWAY
                 if not far.any():
@@ -147,7 +149,10 @@ class Coordinates(nn.Module):
         if made.alone < size:
             with torch.no_grad():
                 g, g_after = (made._beside(made._standard(part)).double().numpy() for part in (v, after))
-            values, others = slow_features(g, (g_after - g)[changed.any(1).numpy()], size - made.alone)
+            told = changed.any(1).numpy()
+            if not told.any():
+                return None
+            values, others = slow_features(g, (g_after - g)[told], size - made.alone)
             if values[-1] > LOOSE:
                 return None
             put("others", others)

@@ -351,7 +351,7 @@ class PairModel(BaseEstimator, ABC):
             "hardly any pair hits {}: lower n_latents, or add pairs that intervene there": self.unhit_,
             "too few pairs hit {} alone to tell what causes it: add some": few,
             "{} may be several causal variables in one: others move in the same pairs. More steps, more starts or known targets "
-            "for some pairs can part them": self.mixed_,
+            "for some pairs can part them; or errors of measurement move all of them (NoisyLinearPairs)": self.mixed_,
         }
         for text, found in said.items():
             if found:
