@@ -104,6 +104,19 @@ def test_more_numbers_than_latents():
     np.testing.assert_allclose(model.noise_variance_, 0.3 * data.pairs.before.var(axis=0).mean() / 1.3, rtol=0.25)
 
 
+def test_many_numbers_of_a_strong_effect():
+    """E[e e~'] + E[e~ e'] has a negative eigenvalue here: that the latents stay is not what tells them from errors."""
+    rng = np.random.default_rng(0)
+    n, hit = 20_000, np.random.default_rng(1).integers(2, size=20_000)
+    e, fresh = rng.standard_normal((n, 2)), rng.standard_normal(n)
+    after = np.where(hit[:, None] == 0, np.stack([fresh, e[:, 1]], 1), np.stack([e[:, 0], fresh - 5 * e[:, 0]], 1))
+    mixing = rng.standard_normal((2, 8))
+    before, second = (part @ mixing + 0.5 * rng.standard_normal((n, 8)) for part in (e, after))
+    model = NoisyLinearPairs(2, steps=600).fit(InterventionPairs(before, second))
+    assert mean_correlation_coefficient(model.noise(before).to_numpy(), e) > 0.96
+    np.testing.assert_allclose(model.noise_variance_, 0.25, rtol=0.2)
+
+
 def test_exact_pairs_are_no_trouble():
     data = pair_system(3, seed=5).draw(5000, seed=6)
     model = NoisyLinearPairs(3, **QUICK).fit(data.pairs)

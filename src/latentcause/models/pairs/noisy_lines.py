@@ -83,13 +83,12 @@ class NoisyLines:
         """From standardised pairs (n, r) and known hypotheses (n,), -1 where unknown.
 
         With the law of the codes, and if the maximum was found. Where more numbers are observed than there are latents, they are
-        first reduced to as many directions: those that stay most alike in pairs. Errors are independent in v and v~, so that
-        cov(v, v~) = A E[e e~'] A', and as cov(v) = 1, E[e | v] depends on v through these alone. The first start is at ``lines``,
-        the others are random rotations; the most likely goes on.
+        first reduced to as many directions: those that v and v~ share. Errors are independent in v and v~, so that
+        cov(v, v~) = A E[e e~'] A', and as cov(v) = 1, E[e | v] depends on v through the span of A alone. The first start is at
+        ``lines``, the others are random rotations; the most likely goes on.
         """
         m = lines.unmix.shape[1]
-        values, axes = np.linalg.eigh((after - v).T @ (after - v) / len(v))
-        axes = axes[:, :m] if len(values) > m else np.eye(m)
+        axes = np.eye(m) if v.shape[1] == m else _shared(v, after, m)
         both = torch.from_numpy(np.hstack([v @ axes, after @ axes]).astype(np.float64))
         rows = (both, torch.from_numpy(known))
         hypotheses, rng = torch.cat([torch.zeros(1, m), torch.eye(m)]), np.random.default_rng(seed)
@@ -131,6 +130,12 @@ class NoisyLines:
     def variances(self) -> np.ndarray:
         """Of z given v, (m,)."""
         return np.asarray(np.einsum("ji,jk,ki->i", self.solution, self.covariance, self.solution))
+
+
+def _shared(v: np.ndarray, after: np.ndarray, m: int) -> np.ndarray:
+    """Directions (r, m) in which v and v~ have most to do with each other, of either sign."""
+    across = v.T @ after / len(v)
+    return np.asarray(np.linalg.eigh(across @ across.T + across.T @ across)[1][:, -m:])
 
 
 def _rotation(m: int, rng: np.random.Generator) -> np.ndarray:
