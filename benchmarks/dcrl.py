@@ -79,7 +79,11 @@ def cases(which: str, sizes: list[int] | None) -> dict[str, dict[str, Any]]:
                 "soft": {"softness": 0.5},
                 "wrong pairs": {"wrong": 0.05},
             }
-            return {name: {"nodes": 5, "pairs": PAIRS, "draw": how} for name, how in hows.items()}
+            return {
+                f"{name}, {n} variables": {"nodes": n, "pairs": PAIRS, "draw": how}
+                for n in sizes or [5]
+                for name, how in hows.items()
+            }
         case _:
             return {"pendulum": {"images": "pendulum", "size": 64, "pairs": 20_000, "settings": "pendulum"}}
 
@@ -88,7 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ["linear", "wide", "scales", "nonlinear", "rough", "pendulum"]
     parser.add_argument("--case", choices=names, default="linear")
-    parser.add_argument("--n", type=int, nargs="+", help="numbers of variables of the linear cases")
+    parser.add_argument("--n", type=int, nargs="+", help="numbers of variables of linear, wide and rough")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--methods", nargs="+", choices=[*SIMPLE, *MODELS])
     parser.add_argument("--json", type=Path, help="file for every single figure")
