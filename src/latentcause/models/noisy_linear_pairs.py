@@ -126,7 +126,7 @@ class NoisyLinearPairs(PairModel):
 
     def _linear_reading(self) -> LinearReading:
         lines = self.lines_
-        return LinearReading.of_solution(lines.solution.T, lines.uncertainty, self.names_, ALPHA, self._min_effect)
+        return LinearReading.of_solution(lines.solution.T, lines.weight_sd, self.names_, ALPHA, self._min_effect)
 
     def _variables_before(self) -> np.ndarray:
         """Draws with the moments of z = T e themselves: of means given x, errors would bend regressions."""

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
 from scipy.stats import kstest, norm
 
 from latentcause.discovery.holm import holm
 from latentcause.graph import CausalGraph
 from latentcause.metrics import structural_hamming_distance
-from latentcause.models.pairs.linear_reading import LinearReading
+from latentcause.models.pairs.linear_reading import LinearReading, weight_errors
 
 NAMES = ("a", "b", "c")
 WEIGHTS = np.array([[0.0, 0.0, 0.0], [0.8, 0.0, 0.0], [0.0, -0.6, 0.0]])  # a -> b -> c, and a does not cause c
@@ -127,8 +126,9 @@ def test_standard_errors_follow_from_those_of_the_solution():
         return np.eye(3) - inverse / np.diag(inverse)[:, None]
 
     moved = [weights(total + (root @ step).reshape(3, 3)) for step in rng.standard_normal((4000, 9))]
-    reading = LinearReading.of_solution(total, root @ root.T, ("a", "b", "c"), 0.01, 0.0)
+    sd = weight_errors(total, root @ root.T)
     off = ~np.eye(3, dtype=bool)
-    sd = np.abs(reading.weights[off] / ndtri(reading.p_values[off] / 2))
-    expected = np.std(moved, axis=0)[off]
-    np.testing.assert_allclose(sd, expected, rtol=0.05)
+    np.testing.assert_allclose(sd[off], np.std(moved, axis=0)[off], rtol=0.05)
+    reading = LinearReading.of_solution(total, sd, NAMES, 0.01, 0.0)
+    np.testing.assert_allclose(reading.weights, weights(total))
+    np.testing.assert_allclose(reading.p_values[off], 2 * norm.sf(np.abs(weights(total)[off] / sd[off])), rtol=1e-6)

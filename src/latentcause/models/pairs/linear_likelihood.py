@@ -17,7 +17,7 @@ ERROR = 0.45  # sd of the errors at first, in standardised directions
 LEAST = 1e-3  # sd of the errors at least: without any, likelihoods have no bound
 ROUNDS, ENOUGH = 40, 0.5  # of scoring, and the gain in nats, of all pairs together, below which it ends
 HALVED = 12  # how often a step is halved at most
-INFORMATION_ROWS = 20_000
+INFORMATION_ROWS, ROWS_AT_ONCE = 20_000, 4096
 DAMPING, UNKNOWN = 1e-4, 1e-9  # of the information, as correlations
 NOTHING = 1e-9  # share of the largest score that counts as none
 
@@ -148,9 +148,18 @@ class LinearPairLikelihood(nn.Module):
         gradient = torch.autograd.grad(complete, list(self.parameters()))
         return float(total.mean()), torch.cat([part.flatten() for part in gradient]), posterior
 
-    @torch.no_grad()
     def _information(self, both: Tensor, posterior: Tensor) -> Tensor:
-        """Mean square (p, p) of the pairs' scores.
+        """Mean square (p, p) of the pairs' scores."""
+        parts = zip(both.split(ROWS_AT_ONCE), posterior.split(ROWS_AT_ONCE), strict=True)
+        total = torch.zeros(())
+        for part in parts:
+            scores = self._scores(*part)
+            total = total.to(scores) + scores.T @ scores
+        return total / len(both)
+
+    @torch.no_grad()
+    def _scores(self, both: Tensor, posterior: Tensor) -> Tensor:
+        """Of every pair (n, p), given what was hit.
 
         S_h = W W' + diag(Psi, Psi) with W = [A, 0; A B_h, A 1_i / T_ii], so that the score of W is (y y' - S_h^-1) W,
         y = S_h^-1 (v, v~), and all others follow by the chain rule.
@@ -178,8 +187,7 @@ class LinearPairLikelihood(nn.Module):
         rows, columns = torch.tril_indices(m, m, device=both.device)
         of_shares = posterior - self.shares.softmax(0)
         parts = (of_mixing.flatten(1), of_solution.flatten(1), of_lower[:, rows, columns], of_shares)
-        scores = torch.cat(parts, dim=1)
-        return scores.T @ scores / n
+        return torch.cat(parts, dim=1)
 
 
 def _covariances(mixing: Tensor, solution: Tensor, factor: Tensor, hypotheses: Tensor) -> Tensor:

@@ -67,22 +67,12 @@ class LinearReading:
 
     @classmethod
     def of_solution(
-        cls, total: np.ndarray, uncertainty: np.ndarray, names: tuple[str, ...], alpha: float, min_effect: float
+        cls, total: np.ndarray, sd: np.ndarray, names: tuple[str, ...], alpha: float, min_effect: float
     ) -> LinearReading:
-        """From an estimate of T (m, m) for noise of unit variance, whose covariance, row by row, is known (m^2, m^2).
-
-        With P = T^-1, dB_ij = (P dT P)_ij / P_ii - P_ij (P dT P)_ii / P_ii^2 to first order.
-        """
-        m, inverse = len(total), np.linalg.inv(total)
-        own = np.diag(inverse)
-        moved = np.einsum("ia,bj->ijab", inverse, inverse)  # of (P dT P)_ij by dT_ab
-        slopes = moved / own[:, None, None, None]
-        slopes = slopes - (inverse / own[:, None] ** 2)[:, :, None, None] * moved[np.arange(m), np.arange(m)][:, None]
-        slopes = slopes.reshape(m * m, m * m)
-        sd = np.sqrt(np.einsum("pa,ab,pb->p", slopes, uncertainty, slopes).clip(min=0)).reshape(m, m)
-        return cls.of_weights(
-            np.eye(m) - inverse / own[:, None], sd, np.linalg.norm(total, axis=1), names, alpha, min_effect
-        )
+        """From an estimate of T (m, m) for noise of unit variance, and the standard errors of the weights (`weight_errors`)."""
+        inverse, scale = np.linalg.inv(total), np.linalg.norm(total, axis=1)
+        weights = np.eye(len(total)) - inverse / np.diag(inverse)[:, None]
+        return cls.of_weights(weights, sd, scale, names, alpha, min_effect)
 
     @classmethod
     def of_weights(
@@ -104,6 +94,20 @@ class LinearReading:
         np.fill_diagonal(effects, 0.0)
         present = holm(p_values.T, alpha).T & (effects >= min_effect)
         return cls(_acyclic(present, effects, names), weights, p_values, effects)
+
+
+def weight_errors(total: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """Standard errors of B = 1 - T^-1 / diag(T^-1), (m, m), where the covariance of T (m, m), row by row, is known (m^2, m^2).
+
+    With P = T^-1, dB_ij = (P dT P)_ij / P_ii - P_ij (P dT P)_ii / P_ii^2 to first order.
+    """
+    m, inverse = len(total), np.linalg.inv(total)
+    own = np.diag(inverse)
+    moved = np.einsum("ia,bj->ijab", inverse, inverse)  # of (P dT P)_ij by dT_ab
+    slopes = moved / own[:, None, None, None]
+    slopes = slopes - (inverse / own[:, None] ** 2)[:, :, None, None] * moved[np.arange(m), np.arange(m)][:, None]
+    slopes = slopes.reshape(m * m, m * m)
+    return np.asarray(np.sqrt(np.einsum("pa,pa->p", slopes @ uncertainty, slopes).clip(min=0)).reshape(m, m))
 
 
 def _acyclic(present: np.ndarray, effects: np.ndarray, names: tuple[str, ...]) -> CausalGraph:

@@ -10,6 +10,7 @@ import torch
 from scipy.special import logsumexp
 
 from latentcause.models.pairs.linear_likelihood import LinearPairLikelihood
+from latentcause.models.pairs.linear_reading import weight_errors
 from latentcause.models.pairs.lines import Lines
 from latentcause.training import Recipe, train
 
@@ -57,8 +58,8 @@ class NoisyLines:
         Of e given v.
     error : ndarray (r, r)
         Psi.
-    uncertainty : ndarray (m^2, m^2)
-        Covariance of the estimate of T, row by row; 0 of what pairs say nothing of.
+    weight_sd : ndarray (m, m)
+        Standard errors of the weights that follow from T; 0 of what pairs say nothing of.
     """
 
     unmix: np.ndarray
@@ -66,7 +67,7 @@ class NoisyLines:
     solution: np.ndarray
     covariance: np.ndarray
     error: np.ndarray
-    uncertainty: np.ndarray
+    weight_sd: np.ndarray
 
     @classmethod
     def fit(
@@ -118,7 +119,7 @@ class NoisyLines:
             solution.T,
             np.eye(m) - gain.T @ mixing,
             axes @ error @ axes.T + beside,
-            uncertainty.cpu().numpy(),
+            weight_errors(solution, uncertainty.cpu().numpy()),
         )
         return made, mixture, settled
 
