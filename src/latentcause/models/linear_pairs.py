@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from latentcause.data.intervention_pairs import InterventionPairs
 from latentcause.models.pairs.lines import Lines, noise_for
+from latentcause.models.pairs.observations import check_directions
 from latentcause.models.pairs.pair_model import PairModel
 
 
@@ -52,11 +53,7 @@ class LinearPairs(PairModel):
             directions than there are latents.
         """
         v, v_after = self._door(pairs, None)
-        if self.whitening_.size < self.n_latents:
-            raise ValueError(
-                f"observations vary in {self.whitening_.size} directions, fewer than n_latents={self.n_latents}: a linear model "
-                "has no more latents than that"
-            )
+        check_directions(self.whitening_.size, self.n_latents)
         lines, known = Lines.fit(v, v_after, self.n_latents, self.seed, self.max_targets > 1), self._known(pairs)
         self.lines_ = lines.taking(matched(lines.codes(v_after) - lines.codes(v), known, self.n_latents))
         self._finish(pairs, known, settled=True)

@@ -12,6 +12,7 @@ from latentcause.models.linear_pairs import matched
 from latentcause.models.pairs.linear_reading import LinearReading
 from latentcause.models.pairs.lines import Lines, noise_for
 from latentcause.models.pairs.noisy_lines import NoisyLines
+from latentcause.models.pairs.observations import check_directions
 from latentcause.models.pairs.pair_model import ALPHA, MOST_ROWS, PairModel
 from latentcause.threads import threads_for
 from latentcause.training import Recipe
@@ -77,11 +78,7 @@ class NoisyLinearPairs(PairModel):
         if min(self.starts, self.steps) < 1:
             raise ValueError(f"starts={self.starts}, steps={self.steps}: give at least 1")
         v, after = self._door(pairs, None)
-        if self.whitening_.size < self.n_latents:
-            raise ValueError(
-                f"observations vary in {self.whitening_.size} directions, fewer than n_latents={self.n_latents}: a linear model "
-                "has no more latents than that"
-            )
+        check_directions(self.whitening_.size, self.n_latents)
         known, m = self._known(pairs), self.n_latents
         lines = Lines.fit(v, after, m, self.seed)
         lines = lines.taking(matched(lines.codes(after) - lines.codes(v), known, m))

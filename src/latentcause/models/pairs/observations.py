@@ -48,6 +48,14 @@ def check_pairs(what: str, pairs: Any) -> None:
         )
 
 
+def check_directions(found: int, m: int) -> None:
+    """A ValueError where a linear model has more latents than observations have directions."""
+    if found < m:
+        raise ValueError(
+            f"observations vary in {found} directions, fewer than n_latents={m}: a linear model has no more latents than that"
+        )
+
+
 def warn_of_rank(moved: np.ndarray, m: int) -> None:
     """A warning, to whoever called ``fit``, where changes (n, r) vary in fewer directions than there are latents."""
     squares = np.linalg.eigvalsh(moved.T.astype(np.float64) @ moved)
